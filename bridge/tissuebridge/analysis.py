@@ -1,0 +1,226 @@
+"""What an analysis found, and how it becomes QuPath's objects.
+
+`pipeline.analyse` makes an `Analysis`; `geojson`, `writeback` and the server take its objects. Nothing in it
+is random but the run's id: the same image, model and parameters give the same objects with the same ids,
+whatever tile size, batch size, number of threads or transport.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid5
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from shapely import points as shapely_points
+from shapely.geometry.base import BaseGeometry
+
+from tissuebridge import __version__
+from tissuebridge.files import atomic_write
+from tissuebridge.objects import ObjectType, PathClass, PathObject, Provenance, with_provenance
+from tissuebridge.predictor.base import ModelDescription
+from tissuebridge.project.base import ImageIdentity
+from tissuebridge.vectorize import RegionPolygon, discs
+from tissuemodel.detection import Candidates
+from tissuemodel.labels import IGNORE_LABEL
+
+OBJECT_NAMESPACE: Final = UUID("6f1d3a52-0c3e-5b8e-9a57-2d9b1c64e7a0")
+"""The namespace of the ids (UUIDv5) of all objects that an analysis writes. Never change it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """The cells of an image, as a struct of n-long arrays, sorted by (row, col, class) of the peak.
+
+    Attributes:
+        xy: float64 (n, 2), centres (x, y) in full-resolution px.
+        class_index: uint8 (n,), index into the model's cell classes.
+        score: float32 (n,), unclamped heat of the own class at the peak.
+        scores: float32 (n, cell class), unclamped heat of every class at the peak.
+        region_index: uint8 (n,), region class at the peak's pixel; `IGNORE_LABEL` for none.
+        pixels: int32 (n, 2), the peak's (row, col) on the model's grid: the cell's key, with its class.
+    """
+
+    xy: NDArray[np.float64]
+    class_index: NDArray[np.uint8]
+    score: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    region_index: NDArray[np.uint8]
+    pixels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.class_index)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of an analysis.
+
+    Attributes:
+        cells: Number of cells of each cell class.
+        regions: Number of region objects of each region class.
+        area_um2: Area of each region class on the label map, small regions included.
+        analysed_um2: Area that was analysed.
+        suppressed_across_classes: Cells removed because one of another class nearby scored higher.
+        tiles: Tiles of the plan.
+        skipped_tiles: Tiles without an analysed pixel, which the network never saw.
+    """
+
+    cells: Mapping[str, int]
+    regions: Mapping[str, int]
+    area_um2: Mapping[str, float]
+    analysed_um2: float
+    suppressed_across_classes: int
+    tiles: int
+    skipped_tiles: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """The result of one image.
+
+    Attributes:
+        image: Which image.
+        model: The model that looked at it.
+        run_id: Id of the run; only in the objects' metadata.
+        downsample: Full-resolution px per px of the model's grid.
+        labels: uint8 (row, col) on the model's grid: region class index, `IGNORE_LABEL` where not analysed
+            (and everywhere for a model without regions).
+        cells: At or above their thresholds, after suppression across classes.
+        candidates: All peaks from the model's floor on, so that a threshold can be moved without the network.
+        regions: One for each connected component above the minimum area, in row order of their first pixels.
+        summary: Counts.
+        min_region_area_um2: The smallest region that became an object.
+        cells_as_points: Write cells as points instead of discs.
+    """
+
+    image: ImageIdentity
+    model: ModelDescription
+    run_id: str
+    downsample: float
+    labels: NDArray[np.uint8]
+    cells: Cells
+    candidates: Candidates
+    regions: tuple[RegionPolygon, ...]
+    summary: Summary
+    min_region_area_um2: float
+    cells_as_points: bool
+
+    def about(self) -> dict[str, object]:
+        """What a results file says of itself: which run wrote it, with which model."""
+        return {
+            "run": self.run_id,
+            "method": "analyse",
+            "model": self.model.name,
+            "digest": self.model.digest,
+            "version": __version__,
+        }
+
+    def objects(self) -> Iterator[PathObject]:
+        """QuPath's objects: regions as annotations, then cells as detections; each with id and provenance.
+
+        Coordinates are full-resolution px (x, y), not yet rounded to `COORDINATE_STEP` (the writer does
+        that).
+        """
+        yield from self.region_objects()
+        yield from self.cell_objects()
+
+    def region_objects(self) -> Iterator[PathObject]:
+        """Regions as annotations, with their area in um²."""
+        um2, marked = self.image.pixel_size_um**2, self._marker()
+        for region in self.regions:
+            name = self.model.region_classes[region.class_index]
+            key = f"region|{name}|{region.row}|{region.col}" + (f"|{region.block}" if region.block else "")
+            obj = PathObject(
+                region.polygon,
+                ObjectType.ANNOTATION,
+                path_class=self._path_class(name),
+                measurements={"Area µm^2": region.polygon.area * um2},
+            )
+            yield marked(obj, key)
+
+    def cell_objects(self) -> Iterator[PathObject]:
+        """Cells as detections: discs of the trained diameter (or points), score per class, region context."""
+        names, cells, marked = self.model.cell_classes, self.cells, self._marker()
+        measured = [f"tissuebridge: score {name}" for name in names]
+        for place, geometry in enumerate(self._cell_geometries()):
+            name = names[cells.class_index[place]]
+            row, col = cells.pixels[place].tolist()
+            obj = PathObject(
+                geometry,
+                ObjectType.DETECTION,
+                path_class=self._path_class(name),
+                measurements=dict(zip(measured, cells.scores[place].tolist(), strict=True)),
+                metadata=self._region_context(int(cells.region_index[place])),
+            )
+            yield marked(obj, f"cell|{name}|{row}|{col}")
+
+    def _marker(self) -> Callable[[PathObject, str], PathObject]:
+        """Gives an object its id (UUIDv5 of image, model, parameters and the object's key) and its provenance."""
+        prefix = f"{self.image.key()}|{self.model.digest}|{self.parameters_digest()}|"
+        origin = Provenance(self.run_id, "analyse", self.model.name, self.model.digest, __version__)
+        return lambda obj, key: with_provenance(
+            replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key)), origin
+        )
+
+    def _cell_geometries(self) -> NDArray[np.object_] | list[BaseGeometry]:
+        if self.cells_as_points:
+            return np.asarray(shapely_points(self.cells.xy), dtype=np.object_)
+        diameters = np.asarray(self.model.cell_diameters_um, np.float64) / self.image.pixel_size_um
+        return discs(self.cells.xy, diameters[self.cells.class_index])
+
+    def _region_context(self, region_index: int) -> dict[str, str]:
+        if region_index == IGNORE_LABEL:
+            return {}
+        return {"tissuebridge:region": self.model.region_classes[region_index]}
+
+    def _path_class(self, name: str) -> PathClass:
+        return PathClass(name, self.model.colors.get(name))
+
+    def parameters_digest(self) -> str:
+        """A digest of what decides the result besides image and model weights; part of the objects' ids.
+
+        Tile size, batch size, threads and transport do not decide it, nor does the area that is analysed: the
+        same cell found again in another region of interest is the same cell.
+        """
+        model, radius = self.model, self.model.cross_class_radius_um
+        # As floats: 100 and 100.0 are the same parameter, and messages know only the second.
+        values = [
+            float(model.pixel_size_um),
+            [float(distance) for distance in model.min_distance_um],
+            [float(threshold) for threshold in model.thresholds],
+            float(model.floor),
+            None if radius is None else float(radius),
+            bool(model.mode_filter),
+            float(self.min_region_area_um2),
+        ]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
+
+
+def write_label_map(path: Path, analysis: Analysis) -> None:
+    """Writes the label map as a compressed, tiled 8-bit TIFF with its pixel size; no timestamp inside.
+
+    Raises:
+        StorageError: The file could not be written.
+    """
+    pixels_per_cm = 1e4 / (analysis.image.pixel_size_um * analysis.downsample)
+    description = {"classes": list(analysis.model.region_classes), "not analysed": IGNORE_LABEL}
+    with atomic_write(path) as file:
+        tifffile.imwrite(
+            file,
+            analysis.labels,
+            photometric="minisblack",
+            tile=(256, 256),
+            compression="zlib",
+            resolution=(pixels_per_cm, pixels_per_cm),
+            resolutionunit="CENTIMETER",
+            description=json.dumps(description),
+            metadata=None,
+            software="tissuebridge",
+        )

@@ -1,0 +1,137 @@
+"""`tissuebridge analyse`: images and a model in, QuPath GeoJSON out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from tissuebridge import pipeline
+from tissuebridge.cli.console import Json, PixelSize, Source, bar, open_source, print_json, say
+from tissuebridge.client import Client
+from tissuebridge.errors import Cancelled, PartialResult, TissuebridgeError, UsageError
+from tissuebridge.geojson_write import write_objects
+from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
+from tissuebridge.project.base import Image, Project
+from tissuebridge.project.folder import result_path
+from tissuebridge.training import check_writable
+
+TOKEN_VARIABLE = "TISSUEBRIDGE_TOKEN"  # noqa: S105 - the name of a variable
+"""A server on another machine has its token given here, so that it stands in no command's history."""
+
+Analyser = Callable[[Image, Path, AnalysisOptions, Callable[..., None]], Analysis]
+"""Analyses an image; the path is the journal's, for resuming."""
+
+
+def analyse(
+    source: Source,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="DIR", help="A folder that `train` wrote; with --server: a model's name."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Folder for the results; without: SOURCE/results."),
+    ] = None,
+    pixel_size: PixelSize = None,
+    tile_size: Annotated[
+        int,
+        typer.Option("--tile-size", metavar="PX", help="Side of a tile's core, in px of the model's grid."),
+    ] = pipeline.DEFAULT_TILE_SIZE,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="HOST:PORT", help="Let a `tissuebridge serve` compute.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="PEM", help="Certificate that signed the --server's own.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find regions and cells in the images of SOURCE; write NAME.geojson for each, for QuPath."""
+    if model is None and server is None:
+        raise UsageError("no --model: name a folder that `tissuebridge train` wrote")
+    project = open_source(source, pixel_size)
+    folder = output or project.default_output
+    options = AnalysisOptions(tile_size=tile_size, batch_size=batch_size, run_id=uuid4().hex)
+    engine = _remote(server, model or "", ca) if server else _local(Path(model or ""))
+    check_writable(folder)
+    with engine as analyser, bar("analysing", "tile") as step:
+        done, failed = _analyse_all(project, analyser, folder, options, step)
+    if json:
+        print_json({"run": options.run_id, "images": done, "failed": failed})
+    else:
+        for result in done:
+            typer.echo(result["geojson"])
+    if failed:
+        raise PartialResult(
+            f"{len(failed)} of {len(done) + len(failed)} images failed: {', '.join(sorted(failed))}"
+        )
+
+
+def _analyse_all(
+    project: Project, analyser: Analyser, folder: Path, options: AnalysisOptions, step: Callable[..., None]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Every image by itself: one that fails is told and listed, and the others go on."""
+    done: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for image in project.images:
+        try:
+            journal, geojson = folder / "journal" / image.name, result_path(folder, image)
+            done.append(_written(analyser(image, journal, options, step), image.name, geojson))
+            # The journal is for resuming only: kept, it would outlive a change of the image's pixels.
+            shutil.rmtree(journal, ignore_errors=True)
+            with suppress(OSError):
+                journal.parent.rmdir()
+        except Cancelled:
+            raise
+        except TissuebridgeError as error:
+            if len(project.images) == 1:
+                raise
+            say(f"error: {error}")
+            failed[image.name] = str(error)
+    return done, failed
+
+
+@contextmanager
+def _local(folder: Path) -> Iterator[Analyser]:
+    """Analyses in this process."""
+    from tissuebridge.predictor.local import LocalPredictor
+
+    predictor = LocalPredictor.load(folder)
+
+    def analyser(
+        image: Image, journal: Path, options: AnalysisOptions, step: Callable[..., None]
+    ) -> Analysis:
+        return pipeline.analyse(image, predictor, journal_dir=journal, options=options, progress=step)
+
+    yield analyser
+
+
+@contextmanager
+def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
+    """Lets a server analyse; pixels are read here."""
+    with Client.connect(address, os.environ.get(TOKEN_VARIABLE), ca=ca) as client:
+
+        def analyser(
+            image: Image, _journal: Path, options: AnalysisOptions, step: Callable[..., None]
+        ) -> Analysis:
+            return client.analyse(image, model, options=options, progress=step)
+
+        yield analyser
+
+
+def _written(found: Analysis, name: str, geojson: Path) -> dict[str, Any]:
+    """Writes an image's results, and says what and where."""
+    labels = geojson.with_name(f"{name}.labels.tif")
+    write_objects(geojson, found.objects(), about=found.about())
+    write_label_map(labels, found)
+    counts = {"cells": dict(found.summary.cells), "regions": dict(found.summary.regions)}
+    return {"name": name, "geojson": str(geojson), "labels": str(labels), **counts}

@@ -1,0 +1,108 @@
+"""What the commands share: opening a SOURCE, progress bars, results on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from tqdm import tqdm
+
+from tissuebridge.classes import ClassMap
+from tissuebridge.errors import UsageError
+from tissuebridge.project.folder import FolderProject, SingleImage, open_image
+
+Source = Annotated[Path, typer.Argument(help="An image, or a folder of images with QuPath-exported GeoJSON.")]
+PixelSize = Annotated[
+    float | None,
+    typer.Option("--pixel-size", metavar="UM", help="Pixel size in um of images that carry none."),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes", metavar="FILE", help="TOML file with roles, aliases and priorities of classes."
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; all else goes to standard error.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, crops and augmentation.")]
+
+
+def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | SingleImage:
+    """The project behind a SOURCE argument.
+
+    Raises:
+        UsageError: There is no such file or folder, or the pixel size is impossible.
+    """
+    if pixel_size_um is not None and not 0.01 <= pixel_size_um <= 100:
+        raise UsageError(f"--pixel-size {pixel_size_um:g}: a pixel of 0.01 to 100 um is meant, such as 0.5")
+    if not source.exists():
+        raise UsageError(f"{source}: no such file or folder")
+    return FolderProject(source, pixel_size_um) if source.is_dir() else open_image(source, pixel_size_um)
+
+
+def class_map(path: Path | None) -> ClassMap | None:
+    """The class map of `--classes`, or None."""
+    return ClassMap.load(path) if path else None
+
+
+def say(text: str) -> None:
+    """Tells a person something that is not the result."""
+    typer.echo(text, err=True)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Prints the result as one JSON document."""
+    sys.stdout.write(
+        orjson.dumps(result, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n"
+    )
+
+
+@contextmanager
+def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error, shown from the first call of the function it gives.
+
+    The function takes (done, total, *numbers to show behind); a smaller `done` than before starts a new bar.
+    """
+    bars: list[tqdm[Any]] = []
+
+    def update(done: int, total: int, *notes: float) -> None:
+        if not bars or done < bars[-1].n:
+            if bars:
+                bars[-1].close()
+            bars.append(tqdm(desc=what, unit=unit, total=total, file=sys.stderr, dynamic_ncols=True))
+        bars[-1].total = total
+        if notes:
+            bars[-1].set_postfix_str(" ".join(f"{note:.4g}" for note in notes), refresh=False)
+        bars[-1].update(done - bars[-1].n)
+
+    try:
+        yield update
+    finally:
+        if bars:
+            bars[-1].close()
+
+
+def score_table(result: dict[str, Any]) -> str:
+    """The scores of `evaluate` as a table for people.
+
+    >>> print(score_table({"regions": {"Tumor": {"f1": 0.5}}, "cells": {}}))
+    class     F1  precision   recall       AP
+    Tumor  0.500          -        -        -
+    """
+    rows = [(name, scores) for kind in ("regions", "cells") for name, scores in result[kind].items()]
+    width = max([len("class"), *(len(name) for name, _ in rows)])
+    lines = [f"{'class':{width}} {'F1':>6} {'precision':>10} {'recall':>8} {'AP':>8}"]
+    for name, scores in rows:
+        cells = [_number(scores.get(key)) for key in ("f1", "precision", "recall", "ap")]
+        lines.append(f"{name:{width}} {cells[0]:>6} {cells[1]:>10} {cells[2]:>8} {cells[3]:>8}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,49 @@
+"""`tissuebridge serve`: models behind gRPC, for QuPath's scripts and for clients without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tissuebridge.cli.console import print_json, say
+from tissuebridge.errors import UsageError
+from tissuebridge.rpc.transport import DEFAULT_PORT
+from tissuebridge.server.serve import Server, ServerOptions
+
+
+def serve(
+    model: Annotated[
+        list[Path],
+        typer.Option("--model", metavar="DIR", help="A folder that `train` wrote; may be repeated."),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; beyond this machine only with a certificate.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 for any free one.")] = DEFAULT_PORT,
+    certificate: Annotated[Path | None, typer.Option("--certificate", metavar="PEM")] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="PEM")] = None,
+    reflection: Annotated[bool, typer.Option("--reflection", help="Describe the services to tools.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the address as one JSON document when ready.")
+    ] = False,
+) -> None:
+    """Serve models until Ctrl-C."""
+    from tissuebridge.predictor.local import LocalPredictor
+    from tissuebridge.server.serve import serve as serve_models
+
+    models = {}
+    for folder in model:
+        name = folder.resolve().name.lower()
+        if name in models:
+            raise UsageError(f"two models are called {name!r}; rename one of the folders")
+        models[name] = LocalPredictor.load(folder)
+
+    def ready(server: Server) -> None:
+        if json:
+            print_json({"address": server.address, "models": sorted(models)})
+        say(f"serving {', '.join(sorted(models))} at {server.address}; Ctrl-C stops")
+
+    options = ServerOptions(host, port, certificate, key, reflection=reflection)
+    raise typer.Exit(serve_models(models, options, ready=ready))

@@ -1,0 +1,104 @@
+"""Files that are whole or not there: every result that must survive a crash is written through here.
+
+Stands below everything that writes (GeoJSON, label maps, journal, reports). Bytes come in, one file goes out,
+put in place by a single rename, so that a reader never meets half of it and a failure leaves the old file as
+it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from tissuebridge.errors import StorageError, TissuebridgeError
+
+TEMPORARY_PREFIX: Final = ".tissuebridge-"
+"""Temporary files start so and end in ``.tmp``; after a kill they may be deleted by hand."""
+
+_CURES: Final = {
+    errno.ENOSPC: "Free some space on that disk and run again",
+    errno.EDQUOT: "Your quota on that disk is used up; free some space and run again",
+    errno.EACCES: "Choose a folder you may write to, and close the file in other programs",
+    errno.EPERM: "Choose a folder you may write to, and close the file in other programs",
+    errno.EROFS: "That disk is read-only; choose another folder",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a binary file that appears at `path` only when the block ends without an error.
+
+    Missing folders are made. The bytes go to a temporary file in the same folder, reach the disk (fsync), and
+    take the name in one step; then the folder is synced too where the system can.
+
+    Args:
+        path: Where the file shall be; a link is followed, so that what it points to is replaced.
+
+    Yields:
+        The open file, for writing only.
+
+    Raises:
+        StorageError: The disk is full, the folder may not be written to, ...; the old file is untouched.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_write(Path(folder, "new", "a.txt")) as file:
+    ...         _ = file.write(b"whole")
+    ...     Path(folder, "new", "a.txt").read_bytes()
+    b'whole'
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp"
+        # "x" instead of tempfile, whose mode 0600 would shut colleagues out of the results.
+        with _removed_on_failure(temporary):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if isinstance(error, TissuebridgeError):
+            raise
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What an operating system's error on writing `path` means for a person, with the cure.
+
+    >>> str(storage_error(Path("a.geojson"), OSError(28, "No space left on device")))
+    'a.geojson: cannot be written: No space left on device. Free some space on that disk and run again.'
+    """
+    cure = _CURES.get(error.errno or 0, "Check the folder and run again")
+    return StorageError(f"{path}: cannot be written: {error.strerror or error}. {cure}.")
+
+
+@contextmanager
+def _removed_on_failure(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # also Ctrl-C: nothing half-written stays behind
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename survive a power loss; Windows has no such call, some network disks refuse it."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,184 @@
+"""The values that travel: QuPath's objects as frozen data, and whose objects they are.
+
+Comes in from `geojson` and `project`, goes out to `targets`, `pipeline` and back to `geojson`. Coordinates are
+full-resolution pixels (x, y), origin at the outer corner of the top-left pixel, as in QuPath.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+IGNORE: Final = "Ignore*"
+CELLS_MARKED: Final = "Cells marked*"
+NOT_A_CELL: Final = "Not a cell*"
+REGION_OF_INTEREST: Final = "Region*"
+PROPOSED: Final = "Proposed: "
+COORDINATE_STEP: Final = 1 / 16
+"""Written coordinates are multiples of this many pixels: exact in QuPath's float32 up to 2^20 px."""
+
+_METADATA: Final = "tissuebridge:"
+_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_MEASUREMENTS: Final[Mapping[str, float]] = MappingProxyType({})
+
+
+class ObjectType(StrEnum):
+    """QuPath's kinds of objects, as its GeoJSON spells them in `objectType`."""
+
+    ANNOTATION = "annotation"
+    DETECTION = "detection"
+    CELL = "cell"
+    TILE = "tile"
+    TMA_CORE = "tma_core"
+
+
+@dataclass(frozen=True, slots=True)
+class PathClass:
+    """A QuPath classification: its full name ("Immune: CD3") and its colour (red, green, blue), if any."""
+
+    name: str
+    color: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Which plane of a stack an object lies on: channel (-1 for all), z and t."""
+
+    c: int = -1
+    z: int = 0
+    t: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PathObject:
+    """One QuPath object: an annotation, a detection or a cell.
+
+    Attributes:
+        geometry: The ROI in full-resolution pixels (x, y).
+        object_type: What QuPath calls it.
+        id: QuPath's UUID; None where the file gave none.
+        path_class: The classification, or None.
+        name: The name a person gave.
+        nucleus: A cell's nucleus, in the same coordinates.
+        measurements: Name to number, in QuPath's names.
+        metadata: Text beside the object; ours is prefixed with ``tissuebridge:``.
+        is_locked: QuPath's lock; says nothing about being edited.
+        is_ellipse: The geometry is the bounding box's ellipse, as QuPath draws it.
+        plane: Channel, z and t.
+    """
+
+    geometry: BaseGeometry
+    object_type: ObjectType = ObjectType.ANNOTATION
+    id: UUID | None = None
+    path_class: PathClass | None = None
+    name: str | None = None
+    nucleus: BaseGeometry | None = None
+    measurements: Mapping[str, float] = field(default_factory=lambda: _NO_MEASUREMENTS)
+    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    is_locked: bool = False
+    is_ellipse: bool = False
+    plane: Plane = Plane()
+
+    @property
+    def class_name(self) -> str | None:
+        """The name of the classification, or None."""
+        return self.path_class.name if self.path_class else None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a run of ours writes on each of its objects.
+
+    Attributes:
+        run: The run's id.
+        method: "analyse" or "propose".
+        model: The model's name.
+        model_digest: The model's digest.
+        version: The version of tissuebridge.
+        digest: `object_digest` of the object as written.
+        accepted: When (ISO date) a person accepted it, or None.
+    """
+
+    run: str
+    method: str
+    model: str
+    model_digest: str
+    version: str
+    digest: str = ""
+    accepted: str | None = None
+
+    def as_metadata(self) -> dict[str, str]:
+        """The metadata that says so on an object.
+
+        >>> Provenance("r1", "analyse", "m", "d", "0.1").as_metadata()["tissuebridge:run"]
+        'r1'
+        """
+        pairs = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {_METADATA + name: value for name, value in pairs.items() if value}
+
+
+def provenance(obj: PathObject) -> Provenance | None:
+    """Who wrote an object: the run of ours, or None where it is a person's (or another program's)."""
+    values = {
+        key.removeprefix(_METADATA): value for key, value in obj.metadata.items() if key.startswith(_METADATA)
+    }
+    if "run" not in values:
+        return None
+    texts = {name: values.get(name, "") for name in Provenance.__dataclass_fields__ if name != "accepted"}
+    return Provenance(**texts, accepted=values.get("accepted"))
+
+
+def object_digest(obj: PathObject) -> str:
+    """A digest of what a person can change: type, class, name and geometry.
+
+    Geometry is compared on the grid of 1/16 px and in a canonical form, so that what QuPath does in passing does
+    not make an object look edited: float32, two decimals, its own ring order, dropped vertices inside straight
+    edges, and its own outline of an ellipse (seen on 0.6 and 0.7).
+
+    >>> from shapely.geometry import box
+    >>> a, b = PathObject(box(0, 0, 4, 4)), PathObject(box(0, 0, 4, 4.01))
+    >>> object_digest(a) == object_digest(b), object_digest(a) == object_digest(PathObject(box(0, 0, 4, 5)))
+    (True, False)
+    """
+    parts = [obj.object_type.value.encode(), (obj.class_name or "").encode(), (obj.name or "").encode()]
+    for geometry in (obj.geometry, obj.nucleus):
+        if geometry is not None:
+            drawn = shapely.box(*geometry.bounds) if obj.is_ellipse else geometry
+            on_grid = shapely.transform(drawn, lambda xy: (xy / COORDINATE_STEP).round())
+            # Normalised first: the ring then starts at a corner, which simplifying must not drop.
+            corners = shapely.simplify(shapely.normalize(on_grid), 0, preserve_topology=False)
+            parts.append(shapely.to_wkb(shapely.normalize(corners), byte_order=1))
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:32]
+
+
+def with_provenance(obj: PathObject, origin: Provenance) -> PathObject:
+    """The object, marked as written by a run of ours."""
+    marked = replace(origin, digest=object_digest(obj))
+    return replace(obj, metadata={**obj.metadata, **marked.as_metadata()})
+
+
+def is_persons(obj: PathObject) -> bool:
+    """Whether an object counts as a person's: drawn, or written by a run and then accepted or edited.
+
+    Proposals (class ``Proposed: ...``) never count, whoever wrote them.
+    """
+    if (obj.class_name or "").startswith(PROPOSED):
+        return False
+    origin = provenance(obj)
+    return origin is None or origin.accepted is not None or origin.digest != object_digest(obj)
+
+
+def is_area(geometry: BaseGeometry) -> bool:
+    """Whether a geometry encloses an area (polygons, not points or lines)."""
+    return geometry.geom_type in ("Polygon", "MultiPolygon")

@@ -1,0 +1,84 @@
+"""The seam between the engine and a network: what a model is, and pixels in, maps out.
+
+Implemented by `local` (a trained checkpoint in this process) and by null networks in tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What the engine must know of a model. Lengths in um; `stride` and `reach` in px of the model's grid.
+
+    Attributes:
+        name: The model's name.
+        digest: sha256 (hex) of weights and configuration.
+        region_classes: Names of the region classes; empty for a cells-only model.
+        cell_classes: Names of the cell classes; empty for a regions-only model.
+        colors: Class name to (red, green, blue).
+        pixel_size_um: The pixel size of the model's grid.
+        stride: Tile origins and sizes are multiples of it.
+        reach: One-sided reach of the network, measured by gradient.
+        pad_value: What stands for pixels outside the image (one fixed RGB value).
+        cell_diameters_um: Diameter of each cell class, as trained.
+        min_distance_um: A peak is the maximum of the disc of this radius; one for each cell class.
+        thresholds: A cell counts from this score; one for each cell class.
+        floor: Candidates below this score are not kept at all.
+        cross_class_radius_um: Of two cells of different classes within it the higher score stays; None: both stay.
+        mode_filter: Whether the 3x3 mode filter smooths the regions.
+    """
+
+    name: str
+    digest: str
+    region_classes: tuple[str, ...]
+    cell_classes: tuple[str, ...]
+    colors: dict[str, tuple[int, int, int]]
+    pixel_size_um: float
+    stride: int
+    reach: int
+    pad_value: tuple[int, int, int]
+    cell_diameters_um: tuple[float, ...]
+    min_distance_um: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    floor: float
+    cross_class_radius_um: float | None
+    mode_filter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of a batch of tiles, before anything is decided.
+
+    Attributes:
+        log_probabilities: float32 (tile, region class, row, col), fused over the scales; class axis 0 long for a
+            model without regions.
+        heat: float32 (tile, cell class, row, col), unclamped; class axis 0 long for a model without cells.
+    """
+
+    log_probabilities: NDArray[np.float32]
+    heat: NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """A network that can be asked."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the engine must know of the model."""
+        ...
+
+    def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
+        """Applies the network.
+
+        Args:
+            tiles: uint8 (tile, row, col, 3); rows and columns multiples of `ModelDescription.stride`.
+
+        The engine refuses maps with NaN or infinity, whoever gives them.
+        """
+        ...

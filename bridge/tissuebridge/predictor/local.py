@@ -1,0 +1,70 @@
+"""A trained checkpoint in this process: the predictor that everything uses in the end (the server too)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tissuebridge.errors import ModelError
+from tissuebridge.predictor.base import ModelDescription, Prediction
+from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from tissuemodel.inference import Inference, pad_value
+from tissuemodel.network import reach
+
+
+class LocalPredictor:
+    """Asks a checkpoint's network in this process.
+
+    Args:
+        checkpoint: A trained model.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._infer = Inference(checkpoint.network, checkpoint.config)
+        self._description = describe(checkpoint)
+
+    @classmethod
+    def load(cls, folder: Path) -> LocalPredictor:
+        """Reads a model folder.
+
+        Raises:
+            ModelError: It is missing, damaged or tampered with.
+        """
+        try:
+            return cls(load_checkpoint(folder))
+        except CheckpointError as error:
+            raise ModelError(str(error)) from error
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the engine must know of the model."""
+        return self._description
+
+    def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
+        """Applies the network; see `tissuebridge.predictor.base.Predictor`."""
+        return Prediction(*self._infer(tiles))
+
+
+def describe(checkpoint: Checkpoint) -> ModelDescription:
+    """What the engine must know of a checkpoint."""
+    config, inference = checkpoint.config, checkpoint.config.inference
+    return ModelDescription(
+        name=checkpoint.name,
+        digest=checkpoint.digest,
+        region_classes=config.region_classes,
+        cell_classes=config.cell_classes,
+        colors=dict(config.colors),
+        pixel_size_um=config.pixel_size_um,
+        stride=config.network.stride,
+        reach=reach(len(config.network.widths), inference.fusion),
+        pad_value=pad_value(config),
+        cell_diameters_um=config.targets.diameters_um,
+        min_distance_um=inference.min_distance_um,
+        thresholds=inference.thresholds,
+        floor=inference.floor,
+        cross_class_radius_um=inference.cross_class_radius_um,
+        mode_filter=inference.mode_filter,
+    )

@@ -1,0 +1,1 @@
+"""Where images and their objects come from: the seam (`base`), folders, and reading pixels."""

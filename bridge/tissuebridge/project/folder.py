@@ -1,0 +1,355 @@
+"""A folder of images and QuPath-exported GeoJSON as a project: no Java, no QuPath project needed.
+
+The first step of the way of the data, in its simplest form; also the format of training sets. A path comes
+in; images with calibration, objects and pixels go out. Two layouts::
+
+    FOLDER/images/NAME.png             FOLDER/NAME.png
+    FOLDER/annotations/NAME.geojson    FOLDER/NAME.geojson
+    FOLDER/splits.json                 FOLDER/splits.json     (optional)
+
+Annotations are only ever read: results go elsewhere (`result_path`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from tissuebridge.errors import AnnotationError, CalibrationError, InputRefused, UsageError
+from tissuebridge.geojson import read_objects
+from tissuebridge.objects import PathObject
+from tissuebridge.project.base import Image, ImageIdentity, Level, PixelSource
+from tissuebridge.project.pixels import open_pixels
+
+IMAGE_SUFFIXES: Final = (
+    ".ome.tiff", ".ome.tif", ".png", ".jpg", ".jpeg", ".tiff", ".tif", ".svs", ".ndpi", ".scn", ".mrxs",
+    ".bif"
+)  # fmt: skip
+ANNOTATION_SUFFIXES: Final = (".geojson.gz", ".geojson", ".json.gz", ".json", ".zip")
+SPLITS: Final = ("train", "validation", "test")
+SPLITS_FILE: Final = "splits.json"
+RESULTS: Final = "results"
+
+_SAME_PIXEL_SIZE: Final = 0.02
+"""A given pixel size that differs less from the file's own is the same, differently rounded."""
+
+_log = logging.getLogger(__name__)
+
+
+class FolderImage:
+    """An image file and the GeoJSON that belongs to it; an `Image`.
+
+    Args:
+        path: The image file.
+        annotations: The GeoJSON, or None.
+        pixel_size_um: The pixel size for a file that tells none.
+    """
+
+    def __init__(
+        self, path: Path, annotations: Path | None = None, pixel_size_um: float | None = None
+    ) -> None:
+        self.path = path
+        self.annotations = annotations
+        self._given_um = pixel_size_um
+
+    @property
+    def name(self) -> str:
+        """The file's name without its extension ("x.ome.tif" is "x"), accents composed."""
+        return _name_of(self.path, IMAGE_SUFFIXES) or self.path.stem
+
+    @property
+    def identity(self) -> ImageIdentity:
+        """What makes it this image; reads the file's header once.
+
+        Raises:
+            CalibrationError: It has no pixel size and none was given.
+            ImageError: The file cannot be read.
+        """
+        full = self._header.full
+        name = unicodedata.normalize("NFC", self.path.name)
+        return ImageIdentity(name, 0, "", full.width, full.height, round(self.pixel_size_um, 4))
+
+    @property
+    def pixel_size_um(self) -> float:
+        """The pixel size that the file tells, else the given one.
+
+        Raises:
+            CalibrationError: It has none, or an impossible one, and none was given.
+            ImageError: The file cannot be read.
+        """
+        pixel_size_um = self._header.pixel_size_um
+        if isinstance(pixel_size_um, CalibrationError):
+            raise pixel_size_um
+        return pixel_size_um
+
+    def open_pixels(self) -> PixelSource:
+        """Opens the pixels; close them after use (they are a context manager).
+
+        Raises:
+            ImageError: The file is not an image that can be read as 8-bit RGB.
+        """
+        return open_pixels(self.path)
+
+    def objects(self) -> Sequence[PathObject]:
+        """The objects of its GeoJSON, read anew each time; none where it has no GeoJSON.
+
+        Raises:
+            GeoJSONError: The GeoJSON is damaged.
+            ResourceLimit: The GeoJSON is beyond the limits of `read_objects`.
+        """
+        return read_objects(self.annotations) if self.annotations else ()
+
+    @cached_property
+    def _header(self) -> _Header:
+        with open_pixels(self.path) as pixels:
+            full = pixels.levels[0]
+            try:
+                own_um = pixels.pixel_size_um
+            except CalibrationError as error:
+                if self._given_um is None:
+                    return _Header(full, error)
+                _log.warning("%s; %g um, as given, is used", error, self._given_um)
+                own_um = None
+        return _Header(full, self._believed(own_um))
+
+    def _believed(self, own_um: float | None) -> float | CalibrationError:
+        given_um = self._given_um
+        if own_um is None and given_um is None:
+            return CalibrationError(
+                f"{self.path}: the image carries no pixel size. Give it in micrometres, such as --pixel-size 0.5."
+            )
+        if own_um is None:
+            return float(given_um or 0)
+        if given_um is not None and abs(given_um - own_um) > _SAME_PIXEL_SIZE * own_um:
+            _log.warning(
+                "%s: the file says %g um a pixel; the given %g um is for images without and is ignored",
+                self.path,
+                own_um,
+                given_um,
+            )
+        return own_um
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What is kept of a file that was opened once: an error too, so that size and name stay usable."""
+
+    full: Level
+    pixel_size_um: float | CalibrationError
+
+
+class FolderProject:
+    """A folder of images; a `Project`. Nothing but names is read until an image is asked.
+
+    Args:
+        path: The folder.
+        pixel_size_um: The pixel size of images that carry none.
+
+    Raises:
+        UsageError: No such folder.
+        InputRefused: No images in it, or two images of one name, or two GeoJSON files for one image.
+        AnnotationError: `splits.json` is damaged or names what is not there.
+    """
+
+    def __init__(self, path: Path, pixel_size_um: float | None = None) -> None:
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such folder. Give a folder with images, or one image.")
+        self.path = path
+        images = _named_images(path / "images" if (path / "images").is_dir() else path)
+        folders = dict.fromkeys((path / "annotations", next(iter(images.values())).parent))
+        annotations = _annotations([folder for folder in folders if folder.is_dir()], images)
+        self._images = tuple(
+            FolderImage(image, annotations.get(name), pixel_size_um) for name, image in sorted(images.items())
+        )
+        self._splits = _read_splits(path / SPLITS_FILE, list(images))
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def images(self) -> Sequence[FolderImage]:
+        """The images, by name."""
+        return self._images
+
+    @property
+    def splits(self) -> Mapping[str, Sequence[str]] | None:
+        """Split ("train", "validation", "test") to image names, as in `splits.json`; None without one."""
+        return self._splits
+
+    @property
+    def default_output(self) -> Path:
+        """Where results go unless told otherwise."""
+        return self.path / RESULTS
+
+
+@dataclass(frozen=True, slots=True)
+class SingleImage:
+    """One image file as a `Project`.
+
+    Attributes:
+        name: The image's name.
+        images: The image.
+        splits: None.
+        default_output: Where results go unless told otherwise.
+    """
+
+    name: str
+    images: Sequence[FolderImage]
+    default_output: Path
+    splits: Mapping[str, Sequence[str]] | None = None
+
+
+def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
+    """A project of one image, with the GeoJSON of the same name beside it, if there is one.
+
+    Args:
+        path: The image file, of any extension.
+        pixel_size_um: The pixel size if it carries none.
+
+    Raises:
+        UsageError: No such file.
+        InputRefused: Two GeoJSON files belong to it.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file. Check the name.")
+    name = _name_of(path, IMAGE_SUFFIXES) or path.stem
+    beside = _annotations([path.parent], {name: path}, strays=False).get(name)
+    image = FolderImage(path, beside, pixel_size_um)
+    return SingleImage(image.name, (image,), path.parent / RESULTS)
+
+
+def result_path(output: Path, image: Image) -> Path:
+    """Where the objects found in an image are written: ``OUTPUT/NAME.geojson``.
+
+    Raises:
+        UsageError: There the file would be taken for a person's annotations at the next run.
+
+    >>> result_path(Path("out"), FolderImage(Path("slides/a.ome.tif"))).as_posix()
+    'out/a.geojson'
+    """
+    if isinstance(image, FolderImage):
+        read_from = {image.path.parent, (image.annotations or image.path).parent}
+        if image.path.parent.name == "images":
+            read_from.add(image.path.parent.parent / "annotations")
+        if output.resolve() in {folder.resolve() for folder in read_from}:
+            raise UsageError(
+                f"{output}: annotations are read from this folder, and results would be taken for some. "
+                "Choose another --output."
+            )
+    return output / f"{image.name}.geojson"
+
+
+def _name_of(path: Path, suffixes: Sequence[str]) -> str | None:
+    """The name without the first of the suffixes that fits; None where none does, or the file is hidden.
+
+    Accents are composed (NFC), since macOS hands out names decomposed, and would find no annotation for
+    "Präparat".
+    """
+    if path.name.startswith("."):
+        return None
+    lower = path.name.lower()
+    suffix = next(
+        (suffix for suffix in suffixes if lower.endswith(suffix) and len(lower) > len(suffix)), None
+    )
+    return None if suffix is None else unicodedata.normalize("NFC", path.name[: -len(suffix)])
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise InputRefused(f"{folder}: cannot be read: {error.strerror}. Check its permissions.") from error
+
+
+def _named_images(folder: Path) -> dict[str, Path]:
+    images: dict[str, Path] = {}
+    for path in _files(folder):
+        name = _name_of(path, IMAGE_SUFFIXES)
+        if name is None:
+            continue
+        if name in images:
+            raise InputRefused(
+                f"{folder}: {images[name].name} and {path.name} are two images of one name. Rename or move one."
+            )
+        images[name] = path
+    if not images:
+        known = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise InputRefused(f"{folder}: there are no images in it ({known}). Give the folder that holds them.")
+    return images
+
+
+def _annotations(
+    folders: Sequence[Path], images: Mapping[str, Path], *, strays: bool = True
+) -> dict[str, Path]:
+    """The GeoJSON of each image: of its name without extension, or with it ("a.svs.geojson")."""
+    owners = {unicodedata.normalize("NFC", path.name): name for name, path in images.items()}
+    found: dict[str, Path] = {}
+    for path in (path for folder in folders for path in _files(folder)):
+        given = _name_of(path, ANNOTATION_SUFFIXES)
+        name = given if given in images else owners.get(given or "")
+        if name is None or path.name == SPLITS_FILE:
+            if strays and given is not None and ".geojson" in path.name.lower():
+                _log.warning("%s belongs to no image: there is none named %r", path, given)
+            continue
+        if name in found:
+            raise InputRefused(
+                f"{found[name]} and {path} both belong to the image {name!r}. Keep one of them."
+            )
+        found[name] = path
+    return found
+
+
+def _read_splits(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise AnnotationError(f"{path}: this is not JSON: {error}. Correct it or remove it.") from error
+    try:
+        return _checked_splits(content, names)
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error}") from error
+
+
+def _checked_splits(content: Any, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    shape = f'Write {{"train": ["name", ...], ...}} with {", ".join(SPLITS)}.'
+    if not isinstance(content, dict):
+        raise AnnotationError(f"it is no object of lists. {shape}")
+    splits: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for split, members in content.items():
+        if split not in SPLITS:
+            raise AnnotationError(f"unknown split {split!r}. {shape}")
+        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+            raise AnnotationError(f"{split!r} is no list of names. {shape}")
+        splits[split] = tuple(unicodedata.normalize("NFC", member) for member in members)
+        for member in splits[split]:
+            _check_member(member, split, names, seen)
+            seen[member] = split
+    if left := [name for name in names if name not in seen]:
+        _log.warning(
+            "%s: %d images are in no split and not used, the first is %r", SPLITS_FILE, len(left), left[0]
+        )
+    return splits
+
+
+def _check_member(member: str, split: str, names: Sequence[str], seen: Mapping[str, str]) -> None:
+    if member in seen:
+        raise AnnotationError(
+            f"the image {member!r} is in {seen[member]!r} and in {split!r}. Leave it in one split."
+        )
+    if member not in names:
+        near = difflib.get_close_matches(member, names, 1, 0.5)
+        meant = f"Did you mean {near[0]!r}?" if near else "Use the file's name without extension."
+        raise AnnotationError(f"{split!r} names the image {member!r}, which is not there. {meant}")

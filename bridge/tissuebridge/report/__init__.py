@@ -1,0 +1,1 @@
+"""Pictures and pages that show a person what was found and how good it is."""

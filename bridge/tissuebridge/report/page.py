@@ -1,0 +1,214 @@
+"""A report as one HTML file: readable without a network, in light and dark, and by a screen reader.
+
+Stands at the end: texts, tables and pictures come in as plain values, one self-contained file goes out. Every text
+is escaped, pictures are embedded, and the page's own policy forbids it to load or run anything.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tissuebridge.files import atomic_write
+from tissuebridge.report.overlay import png_bytes
+
+Value = str | int | float | None
+"""A table's cell: text, a count, a measure (three decimals), or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of values; the first column names its row.
+
+    Attributes:
+        caption: What the table tells.
+        header: Name of each column.
+        rows: Each as long as `header`.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture.
+
+    Attributes:
+        pixels: uint8 (row, col, 3), red, green, blue.
+        alt: What it shows, for those who cannot see it.
+        caption: What stands below.
+        width: Width in CSS px on a wide screen, so that twice as many pixels look sharp; None: as many as there are.
+    """
+
+    pixels: NDArray[np.uint8]
+    alt: str
+    caption: str = ""
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page under its own heading.
+
+    Attributes:
+        heading: Its title.
+        content: What stands in it, in order. Pictures that follow each other stand side by side where there is room.
+    """
+
+    heading: str
+    content: Sequence[Text | Table | Picture]
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Writes a report; the file appears whole or not at all.
+
+    Args:
+        path: The file, ending in ``.html``.
+        title: The page's title and first heading.
+        sections: In order of reading.
+
+    Raises:
+        StorageError: The file could not be written.
+    """
+    with atomic_write(path) as file:
+        file.write(page_html(title, sections).encode("utf-8"))
+
+
+def page_html(title: str, sections: Sequence[Section]) -> str:
+    """The page's text.
+
+    Raises:
+        ValueError: A row of a table is not as long as its header.
+
+    >>> "<h1>Is 2 &lt; 3?</h1>" in page_html("Is 2 < 3?", [])
+    True
+    """
+    body = "\n".join(_section(section) for section in sections)
+    return _PAGE.format(title=escape(title), style=_STYLE, body=body)
+
+
+def _section(section: Section) -> str:
+    parts = [f"<section>\n<h2>{escape(section.heading)}</h2>"]
+    pictures: list[Picture] = []
+    for item in section.content:
+        if isinstance(item, Picture):
+            pictures.append(item)
+            continue
+        parts += _row(pictures)
+        pictures = []
+        parts.append(_table(item) if isinstance(item, Table) else f"<p>{escape(item.text)}</p>")
+    return "\n".join([*parts, *_row(pictures), "</section>"])
+
+
+def _row(pictures: Iterable[Picture]) -> list[str]:
+    figures = [_figure(picture) for picture in pictures]
+    return ['<div class="pictures">', *figures, "</div>"] if figures else []
+
+
+def _figure(picture: Picture) -> str:
+    height, width = picture.pixels.shape[:2]
+    shown = picture.width or width
+    data = base64.b64encode(png_bytes(picture.pixels)).decode("ascii")
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return (
+        f'<figure style="flex-basis: {shown}px"><img alt="{escape(picture.alt)}" width="{shown}" '
+        f'height="{round(height * shown / width)}" src="data:image/png;base64,{data}">{caption}</figure>'
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col"{_CLASS if _is_number_column(table, place) else ""}>{escape(name)}</th>'
+        for place, name in enumerate(table.header)
+    )
+    rows = "\n".join(_table_row(row, len(table.header)) for row in table.rows)
+    caption = escape(table.caption)
+    # The frame scrolls on a narrow screen, so a keyboard must be able to reach it.
+    return (
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table><caption>{caption}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def _is_number_column(table: Table, place: int) -> bool:
+    return place > 0 and not any(isinstance(row[place], str) for row in table.rows if place < len(row))
+
+
+def _table_row(row: Sequence[Value], columns: int) -> str:
+    if len(row) != columns:
+        raise ValueError(f"a row of {len(row)} values under a header of {columns}: {row!r}")
+    name, *values = (_shown(value) for value in row)
+    cells = "".join(
+        f"<td{'' if isinstance(value, str) else _CLASS}>{text}</td>"
+        for value, text in zip(row[1:], values, strict=True)
+    )
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return '<span aria-label="none">–</span>'
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else escape(value)
+
+
+_CLASS: Final = ' class="number"'
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1d1d1f; --soft: #5b5b60; --line: #d8d8dc; --head: #f3f3f5; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #1b1b1d; --ink: #ececee; --soft: #a9a9b0; --line: #3d3d42; --head: #28282b; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 8px; }
+h2 { font-size: 1.2rem; margin: 40px 0 8px; border-top: 1px solid var(--line); padding-top: 16px; }
+p { max-width: 72ch; margin: 8px 0; }
+.scroll { overflow-x: auto; margin: 16px 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: 6px; }
+th, td { padding: 6px 14px; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+thead th { background: var(--head); }
+tbody th { font-weight: 500; }
+td.number, th.number { text-align: right; }
+.pictures { display: flex; flex-wrap: wrap; gap: 20px; margin: 16px 0; }
+figure { margin: 0; flex: 0 1 auto; min-width: 0; }
+img { display: block; width: 100%; height: auto; border: 1px solid var(--line); background: #fff; }
+figcaption { color: var(--soft); font-size: 0.92rem; padding-top: 6px; }
+"""

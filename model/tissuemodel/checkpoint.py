@@ -1,0 +1,226 @@
+"""A trained model as a folder: `model.safetensors` (weights) and `model.json` (everything else).
+
+Comes in from `training`, goes to `inference`. No pickle is ever read or written; both files are written atomically
+and the weights' digest stands in the JSON, so that a flipped bit is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as pack_tensors
+
+from tissuemodel.config import ModelConfig
+from tissuemodel.labels import IGNORE_LABEL, MAX_CELL_CLASSES
+from tissuemodel.network import MultitaskUNet
+
+FORMAT: Final = 1
+WEIGHTS_FILE: Final = "model.safetensors"
+CONFIG_FILE: Final = "model.json"
+MAX_WEIGHTS_BYTES: Final = 1 << 30
+MAX_CONFIG_BYTES: Final = 8 << 20
+MAX_CELL_UM: Final = 1000.0
+"""No cell is wider and no two cells are kept farther apart."""
+
+
+class CheckpointError(ValueError):
+    """A model folder is missing, damaged, tampered with, or of another format; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network with what is needed to use it.
+
+    Attributes:
+        name: The model's name, shown to people.
+        config: Classes, pixel size, normalisation, thresholds, and how it was trained.
+        network: The network, in evaluation mode, on the CPU.
+        digest: sha256 (hex) over weights and configuration.
+        record: What training recorded (counts, versions, measures); plain JSON values.
+    """
+
+    name: str
+    config: ModelConfig
+    network: MultitaskUNet
+    digest: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_network(config: ModelConfig) -> MultitaskUNet:
+    """The untrained network that a configuration describes, with random weights."""
+    return MultitaskUNet(config.network, len(config.region_classes), len(config.cell_classes))
+
+
+def make_checkpoint(
+    name: str, config: ModelConfig, network: MultitaskUNet, record: Mapping[str, Any]
+) -> Checkpoint:
+    """Binds a trained network to its configuration and computes the digest."""
+    return Checkpoint(name, config, network.eval(), _digest(_pack(network), config), record)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes both files beside the old ones, then renames them, the JSON last, since it vouches for the weights.
+
+    A full disk or a record that is no JSON leaves the old model as it was. A computer that stops between the two
+    renames leaves a model that `load_checkpoint` refuses.
+
+    Raises:
+        OSError: The folder cannot be written.
+        TypeError: The record holds something that is no JSON value.
+        ValueError: The record holds NaN or infinity.
+    """
+    weights = _pack(checkpoint.network)
+    about = {
+        "format": FORMAT,
+        "name": checkpoint.name,
+        "digest": checkpoint.digest,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "config": checkpoint.config.to_dict(),
+        "record": dict(checkpoint.record),
+    }
+    text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace_all({folder / WEIGHTS_FILE: weights, folder / CONFIG_FILE: text.encode()})
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Reads a model folder and checks that it is whole.
+
+    Raises:
+        CheckpointError: A file is missing, too large, damaged, tampered with or of another format, or the weights
+            do not fit the classes.
+    """
+    about = _read_about(folder)
+    try:
+        config = ModelConfig.from_dict(about["config"])
+        name, digest, sha256 = str(about["name"]), str(about["digest"]), str(about["weights_sha256"])
+        record = dict(about.get("record", {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE}: not a configuration of this version ({error})"
+        ) from error
+    _check(folder, config)
+    weights = _read(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    if hashlib.sha256(weights).hexdigest() != sha256 or _digest(weights, config) != digest:
+        raise CheckpointError(
+            f"{folder}: weights and configuration do not belong together or were changed; copy the model again"
+        )
+    return Checkpoint(name, config, _network(folder, config, weights).eval(), digest, record)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    text = _read(path, MAX_CONFIG_BYTES)
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy the model again") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: not a tissuebridge model of format {FORMAT}; train it again or update"
+        )
+    return about
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= limit else b""
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{path}: cannot be read ({reason}); --model wants a folder that `train` wrote"
+        ) from error
+    if size > limit:
+        raise CheckpointError(
+            f"{path}: {size} bytes, more than the {limit} a model may have; copy the model again"
+        )
+    return content
+
+
+def _check(folder: Path, config: ModelConfig) -> None:
+    """Refuses configurations that are well-formed but make no sense together."""
+    wrong = [what for what, is_right in _rules(config).items() if not is_right]
+    if wrong:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: impossible {', '.join(wrong)}; train the model again")
+
+
+def _rules(config: ModelConfig) -> dict[str, bool]:
+    """What must hold; written so that NaN breaks a rule."""
+    regions, cells, widths = config.region_classes, config.cell_classes, config.network.widths
+    targets, inference = config.targets, config.inference
+    radius = inference.cross_class_radius_um
+    per_cell = (targets.diameters_um, inference.min_distance_um, inference.thresholds)
+    lengths_um = (*targets.diameters_um, *inference.min_distance_um)
+    return {
+        "number of classes": len(regions) + len(cells) > 0
+        and len(regions) < IGNORE_LABEL
+        and len(cells) <= MAX_CELL_CLASSES,
+        "class names": len(set(regions)) == len(regions) and len(set(cells)) == len(cells),
+        "number of values for each cell class": all(len(values) == len(cells) for values in per_cell),
+        "diameters or distances": all(0 < length <= MAX_CELL_UM for length in lengths_um)
+        and (radius is None or 0 <= radius <= MAX_CELL_UM),
+        "thresholds": all(math.isfinite(score) for score in (*inference.thresholds, inference.floor)),
+        "widths": 2 <= len(widths) <= 7 and all(0 < width <= 2048 for width in widths),
+        "pixel size": 0.01 <= config.pixel_size_um <= 100,
+        "mean or std": all(0 <= mean <= 255 for mean in config.mean)
+        and all(0 < std <= 255 for std in config.std),
+    }
+
+
+def _network(folder: Path, config: ModelConfig, weights: bytes) -> MultitaskUNet:
+    """The network with these weights; nothing is built before they are known to fit."""
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = parse_tensors(weights)
+    except Exception as error:  # safetensors meets bad headers with its own errors, KeyError, ValueError, ...
+        raise CheckpointError(f"{path}: not a safetensors file; copy the model again") from error
+    with torch.device("meta"):  # takes no memory and draws no random numbers
+        network = build_network(config)
+    wanted = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
+    if {key: (value.shape, value.dtype) for key, value in tensors.items()} != wanted:
+        raise CheckpointError(
+            f"{path}: the weights do not fit the model's classes and widths; copy the model again"
+        )
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{path}: {broken[0]} holds NaN or infinity; train the model again")
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    return network
+
+
+def _pack(network: MultitaskUNet) -> bytes:
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    return pack_tensors(
+        {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in state.items()}
+    )
+
+
+def _digest(weights: bytes, config: ModelConfig) -> str:
+    canonical = json.dumps(config.to_dict(), sort_keys=True, ensure_ascii=True).encode()
+    return hashlib.sha256(hashlib.sha256(weights).digest() + canonical).hexdigest()
+
+
+def _replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Temporary files in the same folder, fsync, rename: Lightning's own saving is not atomic everywhere."""
+    temporary = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    try:
+        for path, content in contents.items():
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            temporary[path].replace(path)
+    finally:
+        for leftover in temporary.values():
+            leftover.unlink(missing_ok=True)

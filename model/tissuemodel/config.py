@@ -1,0 +1,163 @@
+"""Everything a person may choose about a model, as frozen values that are kept in its checkpoint.
+
+Comes in from the CLI and from `model.json`, is read by `network`, `losses`, `training` and `inference`.
+Sizes in um unless the name says px.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The network's shape (paper, Fig. 4).
+
+    Attributes:
+        widths: Channels at each level of the encoder; the stride is 2 ** (len(widths) - 1).
+        heat_activation: "linear" is the paper's regression; "sigmoid" bounds the heat maps.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    widths: tuple[int, ...] = (24, 48, 96, 192, 384)
+    heat_activation: Literal["linear", "sigmoid"] = "linear"
+
+    @property
+    def stride(self) -> int:
+        """Image sizes the network takes are multiples of it."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConfig:
+    """How annotations become targets (METHOD, "Annotations to targets").
+
+    Attributes:
+        diameters_um: Full width at half maximum of the Gaussian of each cell class, in the order of the classes.
+        heat_pooling: "max" keeps peaks at 1 (IV-C); "sum" is the paper's IV-F.1 and leaves [0, 1].
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    diameters_um: tuple[float, ...] = ()
+    heat_pooling: Literal["max", "sum"] = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Equations 3 to 6.
+
+    Attributes:
+        gamma: Focal loss's focusing parameter (eq. 4).
+        region_weights: One for each region class; empty before training: inverse frequency, capped, mean 1.
+        cell_weights: One for each cell class, likewise.
+        weight_cap: No class weighs more than this times the lightest.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    gamma: float = 2.0
+    region_weights: tuple[float, ...] = ()
+    cell_weights: tuple[float, ...] = ()
+    weight_cap: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How the network is trained.
+
+    Attributes:
+        learning_rate: Adam's, at the start of the cosine.
+        batch_size: Crops a step.
+        crop_px: Side of a crop in px of the model's grid.
+        epochs: Passes over the training set; the paper's 400.
+        minutes: Trains this long instead; the cosine follows the time.
+        steps: Trains this many steps, whatever else is said; recorded by every training.
+        seed: Seed of weights, crops and augmentation.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    learning_rate: float = 1e-4
+    batch_size: int = 4
+    crop_px: int = 1024
+    epochs: int = 400
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """What is done with the network's maps.
+
+    Attributes:
+        fusion: Multiply the region probabilities of all scales (MF).
+        mode_filter: Smooth the regions by the 3x3 majority.
+        min_distance_um: A peak is the maximum of the disc of this radius; one for each cell class.
+        thresholds: A cell counts from this score; one for each cell class.
+        floor: Candidates below are not kept.
+        cross_class_radius_um: Of two cells of different classes within it the higher score stays; None: both.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    fusion: bool = True
+    mode_filter: bool = True
+    min_distance_um: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    floor: float = 0.1
+    cross_class_radius_um: float | None = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The whole of it: what `model.json` keeps beside the weights.
+
+    Attributes:
+        region_classes: Names in order of priority.
+        cell_classes: Names.
+        colors: Class name to (red, green, blue).
+        pixel_size_um: Pixel size of the model's grid.
+        mean: Channel means of the training pixels, in 0..255.
+        std: Channel standard deviations, in 0..255.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    region_classes: tuple[str, ...]
+    cell_classes: tuple[str, ...]
+    colors: dict[str, tuple[int, int, int]]
+    pixel_size_um: float
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (50.0, 50.0, 50.0)
+    network: NetworkConfig = NetworkConfig()
+    targets: TargetConfig = TargetConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON.
+
+        >>> config = ModelConfig(("Tumor",), (), {}, 0.5)
+        >>> ModelConfig.from_dict(config.to_dict()) == config
+        True
+        """
+        return dict(_ADAPTER.dump_python(self, mode="json"))
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> ModelConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            pydantic.ValidationError: A field is missing, unknown or of another type.
+        """
+        return _ADAPTER.validate_python(values)
+
+
+_ADAPTER = TypeAdapter(ModelConfig)

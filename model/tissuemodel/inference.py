@@ -1,0 +1,97 @@
+"""A trained network, made ready to be asked: pixels in, fused log-probabilities and heat maps out.
+
+Comes in from `checkpoint`; used by the bridge's predictor and by `training` to choose thresholds.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tissuemodel.config import ModelConfig
+from tissuemodel.network import MultitaskUNet, fuse
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pad_value(config: ModelConfig) -> tuple[int, int, int]:
+    """The fixed RGB value that stands for pixels outside an image: the training pixels' mean.
+
+    After normalisation it is (nearly) the zero that the network's own padding puts there.
+    """
+    red, green, blue = (int(np.floor(mean + 0.5)) for mean in config.mean)
+    return red, green, blue
+
+
+def normalise(pixels: Tensor, config: ModelConfig) -> Tensor:
+    """Zero mean and unit variance by the training set's statistics.
+
+    Args:
+        pixels: (B, 3, H, W), 0..255.
+        config: Keeps `mean` and `std`.
+    """
+    mean = torch.tensor(config.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(config.std, device=pixels.device).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
+class Inference:
+    """The network with batch norm folded, channels last, on the best device. Not for training.
+
+    Args:
+        network: In evaluation mode; is copied.
+        config: Its configuration.
+        device: Where to compute; None for the best there is.
+    """
+
+    def __init__(
+        self, network: MultitaskUNet, config: ModelConfig, device: torch.device | None = None
+    ) -> None:
+        self.config = config
+        self.device = device or best_device()
+        folded = _fold_batch_norm(copy.deepcopy(network).eval())
+        self._network = folded.to(self.device).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Applies the network.
+
+        Args:
+            pixels: uint8 (B, H, W, 3), sides multiples of the stride.
+
+        Returns:
+            Log-probabilities of the regions (B, class, H, W), fused over the scales where the configuration says so,
+            and heat maps (B, class, H, W), unclamped. A task without classes gives an axis of length 0.
+        """
+        batch = (
+            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
+        )
+        maps = self._network(
+            normalise(batch.float(), self.config).contiguous(memory_format=torch.channels_last)
+        )
+        empty = batch.new_zeros((len(batch), 0, *batch.shape[-2:]), dtype=torch.float32)
+        scales = None if self.config.inference.fusion else 1
+        regions = fuse(maps.regions, scales) if maps.regions else empty
+        heat = maps.heat[0] if maps.heat else empty
+        return regions.float().contiguous().cpu().numpy(), heat.float().contiguous().cpu().numpy()
+
+
+def _fold_batch_norm(network: MultitaskUNet) -> MultitaskUNet:
+    """Merges each batch norm into the convolution before it: the same function, 15 % less time."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return network

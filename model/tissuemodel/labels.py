@@ -1,0 +1,58 @@
+"""Which classes a network knows, and one annotated piece of an image as arrays.
+
+Comes in from the bridge's `targets`, goes to `dataset` and `training`. Knows no QuPath and no files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE_LABEL: Final = 255
+"""Region label of a pixel that nobody labelled; also "not analysed" in results."""
+
+MAX_CELL_CLASSES: Final = 16
+"""`Example.complete` keeps one bit per cell class."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The classes of a model; a class's index is its place.
+
+    Attributes:
+        regions: Names of the region classes, in order of priority (first wins ties).
+        cells: Names of the cell classes.
+        colors: Name to (red, green, blue), for both kinds.
+    """
+
+    regions: tuple[str, ...]
+    cells: tuple[str, ...]
+    colors: dict[str, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A piece of an annotated image at the model's pixel size.
+
+    Attributes:
+        name: Image and place, for messages.
+        image: uint8 (row, col, 3).
+        regions: uint8 (row, col), index of the region class or `IGNORE_LABEL`.
+        points: float32 (n, 2), cell centres (x, y) in px of this array, pixel (0, 0)'s centre at (0.5, 0.5).
+        point_classes: uint8 (n,), index of the cell class.
+        negatives: float32 (m, 2), centres of things that are no cell (hard negatives).
+        complete: uint16 (row, col), bit c set where every cell of class c is marked.
+        ignored: bool (row, col), where neither task counts.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
+    points: NDArray[np.float32]
+    point_classes: NDArray[np.uint8]
+    negatives: NDArray[np.float32]
+    complete: NDArray[np.uint16]
+    ignored: NDArray[np.bool_]

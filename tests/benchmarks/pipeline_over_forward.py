@@ -1,0 +1,115 @@
+"""How much the whole way costs beside the network: run by hand, never in CI.
+
+    python tests/benchmarks/pipeline_over_forward.py IMAGES MODEL [--side 4096] [--tile-size 1024] [--rounds 3]
+
+Makes a tiled JPEG TIFF of real tissue (the images of the folder IMAGES, side by side), and alternates in one process
+A: the bare network, fed ready pixels of the slide in cores without any halo, and B: `pipeline.analyse` plus writing
+GeoJSON and label map. Prints the medians, their ratio, and the peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from tissuebridge.geojson_write import write_objects
+from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse, write_label_map
+from tissuebridge.predictor.local import LocalPredictor
+from tissuebridge.project.folder import open_image
+
+
+def mosaic(folder: Path, side: int) -> NDArray[np.uint8]:
+    """Real tissue, repeated until the square is full."""
+    pieces = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+    slide = np.zeros((side, side, 3), np.uint8)
+    row = turn = 0
+    while row < side:
+        col, height = 0, side
+        while col < side:
+            piece = np.rot90(pieces[turn % len(pieces)], turn // len(pieces))
+            turn += 1
+            height = min(height, piece.shape[0])
+            part = piece[: side - row, : side - col]
+            slide[row : row + part.shape[0], col : col + part.shape[1]] = part
+            col += piece.shape[1]
+        row += height
+    return slide
+
+
+def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int) -> Callable[[], None]:
+    def forward() -> None:
+        for row in range(0, len(slide), core):
+            for col in range(0, len(slide), core):
+                predictor.predict(slide[None, row : row + core, col : col + core])
+
+    return forward
+
+
+def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core: int) -> Callable[[], None]:
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            image = open_image(path, pixel_size_um).images[0]
+            options = AnalysisOptions(tile_size=core)
+            found = analyse(image, predictor, journal_dir=folder / "journal", options=options)
+            write_objects(folder / "found.geojson", found.objects(), about={"run": found.run_id})
+            write_label_map(folder / "labels.tif", found)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--side", type=int, default=4096)
+    parser.add_argument("--tile-size", type=int, default=DEFAULT_TILE_SIZE)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    predictor = LocalPredictor.load(asked.model)
+    pixel_size_um = predictor.description.pixel_size_um
+    slide = mosaic(asked.images, asked.side)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "slide.tif"
+        tifffile.imwrite(path, slide, tile=(512, 512), compression="jpeg", compressionargs={"level": 85})
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        ways = {
+            "bare network": bare_network(predictor, slide, asked.tile_size),
+            "whole way": whole_way(predictor, path, pixel_size_um, asked.tile_size),
+        }
+        seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for turn in range(asked.rounds):
+            for way, run in ways.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                run()
+                seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
+                print(
+                    f"round {turn}: {way:12} wall {seconds[way][-1][0]:7.2f} s  CPU {seconds[way][-1][1]:7.2f} s",
+                    flush=True,
+                )
+    medians = {
+        way: [statistics.median(column) for column in zip(*times, strict=True)]
+        for way, times in seconds.items()
+    }
+    bare, whole = medians["bare network"], medians["whole way"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"whole way / bare network: wall {whole[0] / bare[0]:.3f}, CPU {whole[1] / bare[1]:.3f}")
+    print(
+        f"peak memory {peak / 1024:.0f} MiB, {(peak - before) / 1024:.0f} MiB above model, imports and slide in memory"
+    )
+
+
+if __name__ == "__main__":
+    main()

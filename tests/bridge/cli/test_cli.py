@@ -1,0 +1,300 @@
+"""The commands as their users give them: exit codes, standard output, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from drawn_project import CELLS, REGIONS, write_image, write_project
+from tissuebridge.cli import main
+from tissuebridge.geojson import read_objects
+from tissuebridge.objects import ObjectType, is_persons, provenance
+
+ROOT = Path(__file__).parents[3]
+SUBPROCESS = [sys.executable, "-c", "from tissuebridge.cli import run; run()"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "bridge"), str(ROOT / "model")])}
+
+Said = Callable[[], Any]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def model(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "drawn-model"
+    assert main(["train", str(project), "--output", str(folder), "--epochs", "4", "--pixel-size", "0.5"]) == 0
+    return folder
+
+
+def test_train_says_what_it_found_and_writes_a_model(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "train",
+        str(project),
+        "--output",
+        str(tmp_path / "m"),
+        "--epochs",
+        "1",
+        "--pixel-size",
+        "0.5",
+        "--json",
+    ]
+
+    code = main(command)
+
+    said = capsys.readouterr()
+    done = json.loads(said.out)
+    assert code == 0
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.safetensors", "model.json"}
+    assert all(name in said.err for name in (*REGIONS, *CELLS))
+    assert done["images"] == {"train": ["drawn-0"], "validation": ["drawn-1"]}
+    assert set(done["thresholds"]) == set(CELLS)
+
+
+def test_same_seed_same_model(project: Path, tmp_path: Path) -> None:
+    digests = []
+    for name in ("a", "b"):
+        folder = tmp_path / name / "model"
+        main(
+            [
+                "train",
+                str(project),
+                "--output",
+                str(folder),
+                "--epochs",
+                "2",
+                "--pixel-size",
+                "0.5",
+                "--seed",
+                "7",
+            ]
+        )
+        digests.append(json.loads((folder / "model.json").read_text())["digest"])
+
+    assert digests[0] == digests[1]
+
+
+def test_analyse_writes_what_qupath_reads_and_evaluate_scores_it(
+    project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [str(project), "--model", str(model), "--pixel-size", "0.5", "--json"]
+
+    assert (
+        main(["analyse", *common, "--output", str(tmp_path), "--tile-size", "64", "--batch-size", "2"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", *common]) == 0
+    scores = json.loads(capsys.readouterr().out)
+
+    assert [image["name"] for image in found["images"]] == ["drawn-0", "drawn-1", "drawn-2"]
+    objects = read_objects(Path(found["images"][0]["geojson"]))
+    assert {obj.object_type for obj in objects} == {ObjectType.ANNOTATION, ObjectType.DETECTION}
+    assert all(obj.id and (origin := provenance(obj)) and origin.run == found["run"] for obj in objects)
+    assert not any(is_persons(obj) for obj in objects)
+    labels = tifffile.imread(found["images"][0]["labels"])
+    assert labels.shape == (192, 192)
+    assert set(np.unique(labels)) <= set(range(len(REGIONS)))
+    assert not (tmp_path / "journal").exists()
+    assert scores["images"] == ["drawn-2"]
+    assert set(scores["regions"]) == set(REGIONS)
+    assert set(scores["cells"]) == set(CELLS)
+    assert scores["cells"]["Lymphocyte"].keys() == {"f1", "precision", "recall", "ap"}
+
+
+def test_a_result_beside_the_annotations_is_not_learnt_from(
+    project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder)
+    main(["analyse", str(folder), "--model", str(model), "--pixel-size", "0.5"])
+    for result in (folder / "results").glob("*.geojson"):
+        shutil.copy(result, folder / "annotations" / result.name)
+    capsys.readouterr()
+
+    code = main(
+        ["train", str(folder), "--output", str(tmp_path / "m"), "--epochs", "1", "--pixel-size", "0.5"]
+    )
+
+    assert code == 3
+    assert "annotat" in capsys.readouterr().err
+
+
+def test_a_persons_file_in_the_way_is_not_overwritten(project: Path, model: Path, tmp_path: Path) -> None:
+    drawn = (project / "annotations" / "drawn-0.geojson").read_bytes()
+    (tmp_path / "drawn-0.geojson").write_bytes(drawn)
+    image = project / "images" / "drawn-0.png"
+
+    code = main(
+        ["analyse", str(image), "--model", str(model), "--output", str(tmp_path), "--pixel-size", "0.5"]
+    )
+
+    assert code == 6
+    assert (tmp_path / "drawn-0.geojson").read_bytes() == drawn
+
+
+def test_one_bad_image_does_not_stop_the_others(
+    project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder)
+    (folder / "images" / "drawn-1.png").write_bytes(b"not an image")
+
+    code = main(["analyse", str(folder), "--model", str(model), "--pixel-size", "0.5", "--json"])
+
+    done = json.loads(capsys.readouterr().out)
+    assert code == 5
+    assert list(done["failed"]) == ["drawn-1"]
+    assert len(done["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "fragment"),
+    [("L", np.uint8, "RGB"), ("I;16", np.uint16, "16"), ("CMYK", np.uint8, "CMYK")],
+)
+def test_images_of_other_kinds_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, dtype: type, fragment: str
+) -> None:
+    path = tmp_path / "odd.tif"
+    shape = (64, 64, 4) if mode == "CMYK" else (64, 64)
+    Image.fromarray(np.zeros(shape, dtype), mode=None if mode != "CMYK" else "CMYK").save(path)
+
+    code = main(["analyse", str(path), "--model", str(model), "--pixel-size", "0.5"])
+
+    assert code == 3
+    assert fragment in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.geojson"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (["analyse", "PROJECT", "--pixel-size", "0.5"], 2, "--model"),
+        (["analyse", "nowhere", "--model", "MODEL"], 2, "nowhere"),
+        (["analyse", "PROJECT", "--model", "nowhere", "--pixel-size", "0.5"], 3, "train"),
+        (["analyse", "PROJECT", "--model", "MODEL"], 5, "--pixel-size"),
+        (["analyse", "PROJECT", "--model", "MODEL", "--pixel-size", "0"], 2, "--pixel-size"),
+        (["analyse", "PROJECT", "--model", "MODEL", "--pixel-size", "0.5", "--tile-size", "0"], 5, "tile"),
+        (["analyse", "PROJECT", "--server", "127.0.0.1:1"], 4, "server"),
+        (["evaluate", "PROJECT", "--model", "MODEL", "--pixel-size", "0.5", "--split", "best"], 2, "best"),
+        (["train", "PROJECT", "--output", "OUT", "--minutes", "1", "--epochs", "1"], 2, "--minutes"),
+        (["train", "PROJECT", "--output", "OUT", "--epochs", "0"], 2, "epochs"),
+        (["train", "PROJECT", "--output", "OUT", "--preset", "huge"], 2, "preset"),
+        (["train", "PROJECT", "--output", "OUT"], 3, "--pixel-size"),
+        (["serve", "--model", "nowhere"], 3, "train"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_said(
+    project: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    fragment: str,
+) -> None:
+    places = {"PROJECT": str(project), "MODEL": str(model), "OUT": str(tmp_path / "out")}
+
+    got = main([places.get(word, word) for word in arguments])
+
+    said = capsys.readouterr()
+    assert fragment in said.err
+    assert got == code, said.err
+    assert "Traceback" not in said.err
+    shutil.rmtree(project / "results", ignore_errors=True)
+
+
+def test_a_project_without_annotations_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path, "only", 0, 64)
+    shutil.rmtree(tmp_path / "annotations")
+
+    code = main(["train", str(tmp_path), "--output", str(tmp_path / "m"), "--pixel-size", "0.5"])
+
+    assert code == 3
+    assert "GeoJSON" in capsys.readouterr().err
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_a_model_of_other_classes_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path, "only", 0, 64)
+    path = tmp_path / "annotations" / "only.geojson"
+    text = path.read_text()
+    for name in (*REGIONS, *CELLS):
+        text = text.replace(f'"{name}"', f'"Other {name}"')
+    path.write_text(text)
+
+    code = main(["evaluate", str(tmp_path), "--model", str(model), "--pixel-size", "0.5"])
+
+    assert code == 3
+    assert "Other" in capsys.readouterr().err
+
+
+def test_a_changed_model_is_refused(
+    project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+
+    code = main(["analyse", str(project), "--model", str(copy), "--pixel-size", "0.5"])
+
+    assert code == 3
+    assert "changed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_interrupted_analysis_ends_with_130_and_goes_on_later(model: Path, tmp_path: Path) -> None:
+    write_image(tmp_path, "large", 1, 1024)
+    image = tmp_path / "images" / "large.png"
+    arguments = ["analyse", str(image), "--model", str(model), "--pixel-size", "0.5", "--tile-size", "256"]
+    running = subprocess.Popen(
+        [*SUBPROCESS, *arguments, "--output", str(tmp_path / "out")],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = tmp_path / "out" / "journal" / "large"
+    while not (journal.exists() and list(journal.glob("*.strip"))):
+        assert running.poll() is None
+
+    running.send_signal(signal.SIGINT)
+
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("*.geojson"))
+    finished = len(list(journal.glob("*.strip")))
+    assert finished > 0
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    assert main([*arguments, "--output", str(tmp_path / "straight")]) == 0
+    names = [f"{folder}/large.labels.tif" for folder in ("out", "straight")]
+    assert (tmp_path / names[0]).read_bytes() == (tmp_path / names[1]).read_bytes()
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tissuebridge ")
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("demo", "train", "analyse", "evaluate", "serve"))

@@ -1,0 +1,104 @@
+"""Report pages: whole, escaped, accessible, and without anything from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tissuebridge.report.page import Picture, Section, Table, Text, page_html, write_page
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+
+
+class Elements(HTMLParser):
+    """Collects elements with their attributes, and checks that all are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.found if found == tag]
+
+
+def example_page() -> str:
+    table = Table("Scores", ["Class", "F1", "Cells"], [["Tumor", 0.51234, 1200], ["Stroma", None, "few"]])
+    pictures = [Picture(PIXELS, 'The "left" <part>', "Left", width=24), Picture(PIXELS, "The right part")]
+    return page_html("Demo", [Section("Found", [Text("See below."), table, *pictures])])
+
+
+def test_all_elements_are_closed_in_order() -> None:
+    assert Elements(example_page()).open == []
+
+
+def test_text_from_outside_is_shown_and_never_taken_for_html() -> None:
+    evil = "<script>alert('x')</script> & \"y\""
+    sections = [Section(evil, [Text(evil), Table(evil, [evil], [[evil]]), Picture(PIXELS, evil, evil)])]
+
+    html = page_html(evil, sections)
+
+    assert Elements(html).all("script") == []
+    assert html.count("&lt;script&gt;") >= 7
+    assert Elements(html).all("img")[0]["alt"] == evil
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    html = example_page()
+
+    assert not re.search(r"https?:|src=\"(?!data:)|url\(|@import", html)
+    assert "default-src 'none'" in html
+
+
+def test_a_picture_carries_its_pixels_and_says_what_it_shows() -> None:
+    image = Elements(example_page()).all("img")[0]
+
+    data = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.array(Image.open(io.BytesIO(data))), PIXELS)
+    assert (image["alt"], image["width"], image["height"]) == ('The "left" <part>', "24", "16")
+
+
+def test_pictures_that_follow_each_other_stand_in_one_row() -> None:
+    assert example_page().count('class="pictures"') == 1
+
+
+def test_table_headers_say_what_they_head() -> None:
+    headers = Elements(example_page()).all("th")
+
+    assert [header["scope"] for header in headers] == ["col", "col", "col", "row", "row"]
+
+
+def test_measures_have_three_decimals_and_missing_ones_a_dash() -> None:
+    html = example_page()
+
+    assert ">0.512<" in html
+    assert ">1,200<" in html
+    assert 'aria-label="none"' in html
+
+
+def test_a_row_that_does_not_fit_its_header_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 values under a header of 1"):
+        page_html("x", [Section("y", [Table("z", ["a"], [["b", 1]])])])
+
+
+def test_the_page_is_written_whole_as_utf8(tmp_path: Path) -> None:
+    write_page(tmp_path / "new" / "page.html", "Größe in µm", [])
+
+    assert "<h1>Größe in µm</h1>" in (tmp_path / "new" / "page.html").read_text(encoding="utf-8")

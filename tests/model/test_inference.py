@@ -1,0 +1,140 @@
+"""The network made ready to be asked says what the trained one says, whatever it is asked together with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tissuemodel.checkpoint import build_network
+from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig
+from tissuemodel.inference import Inference, best_device, normalise, pad_value
+from tissuemodel.network import MultitaskUNet, fuse
+
+CONFIG = ModelConfig(
+    region_classes=("Tumor", "Stroma", "Empty"),
+    cell_classes=("T", "NK"),
+    colors={},
+    pixel_size_um=0.5,
+    mean=(180.5, 150.49, 127.0),
+    std=(40.0, 50.0, 60.0),
+    network=NetworkConfig((6, 8, 10, 12)),
+)
+CPU = torch.device("cpu")
+
+
+def trained(config: ModelConfig = CONFIG) -> MultitaskUNet:
+    """Random weights, and statistics in the batch norms as training leaves them."""
+    torch.manual_seed(0)
+    network = build_network(config)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    for _ in range(5):
+        network(1 + 2 * torch.randn(2, 3, 32, 32))
+    return network.eval()
+
+
+def pixels(batch: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8)
+
+
+def test_the_folded_network_says_what_the_trained_one_says() -> None:
+    network, image = trained(), pixels(2, 40, 64)
+    normalised = (image.astype(np.float64) - CONFIG.mean) / CONFIG.std
+    with torch.no_grad():
+        maps = network(torch.from_numpy(normalised.transpose(0, 3, 1, 2).astype(np.float32)))
+
+    regions, heat = Inference(network, CONFIG, CPU)(image)
+
+    assert regions.dtype == heat.dtype == np.float32
+    np.testing.assert_allclose(regions, fuse(maps.regions), atol=1e-4)
+    np.testing.assert_allclose(heat, maps.heat[0], atol=1e-4)
+    assert heat.min() < 0  # unclamped
+
+
+def test_no_batch_norm_is_left_and_the_trained_network_is_not_touched() -> None:
+    network = trained()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+
+    folded = Inference(network, CONFIG, CPU)._network
+
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_regions_are_log_probabilities() -> None:
+    regions, _ = Inference(trained(), CONFIG, CPU)(pixels(1, 16, 24))
+
+    np.testing.assert_allclose(np.exp(regions).sum(axis=1), 1, atol=1e-5)
+
+
+def test_without_fusion_only_the_finest_scale_is_asked() -> None:
+    network, image = trained(), pixels(1, 32, 32)
+    plain = replace(CONFIG, inference=InferenceConfig(fusion=False))
+    with torch.no_grad():
+        batch = torch.from_numpy(image).permute(0, 3, 1, 2).float()
+        finest = network(normalise(batch, CONFIG)).regions[0].log_softmax(dim=1)
+
+    regions, _ = Inference(network, plain, CPU)(image)
+
+    np.testing.assert_allclose(regions, finest, atol=1e-4)
+    assert not np.allclose(Inference(network, CONFIG, CPU)(image)[0], finest, atol=1e-2)
+
+
+def test_a_tile_says_the_same_alone_and_among_others() -> None:
+    infer, image = Inference(trained(), CONFIG, CPU), pixels(5, 24, 32)
+
+    together = infer(image)
+    alone = [infer(image[i : i + 1]) for i in range(5)]
+
+    for task in range(2):
+        np.testing.assert_allclose(together[task], np.concatenate([maps[task] for maps in alone]), atol=1e-5)
+
+
+def test_the_same_question_gets_the_same_bits() -> None:
+    infer, image = Inference(trained(), CONFIG, CPU), pixels(2, 24, 32)
+
+    first, second = infer(image), infer(image)
+
+    assert first[0].tobytes() == second[0].tobytes()
+    assert first[1].tobytes() == second[1].tobytes()
+
+
+def test_pixels_may_be_a_view_that_is_not_contiguous_or_not_writable() -> None:
+    infer, image = Inference(trained(), CONFIG, CPU), pixels(1, 32, 32)
+    view = image[:, ::-1][:, ::-1]
+    locked = image.copy()
+    locked.flags.writeable = False
+
+    expected = infer(image)[1]
+
+    np.testing.assert_array_equal(infer(view)[1], expected)
+    np.testing.assert_array_equal(infer(locked)[1], expected)
+
+
+@pytest.mark.parametrize(("regions", "cells"), [((), ("T", "NK")), (("Tumor",), ())])
+def test_a_task_without_classes_gives_an_axis_of_length_0(
+    regions: tuple[str, ...], cells: tuple[str, ...]
+) -> None:
+    config = replace(CONFIG, region_classes=regions, cell_classes=cells)
+
+    log_probabilities, heat = Inference(trained(config), config, CPU)(pixels(2, 16, 8))
+
+    assert log_probabilities.shape == (2, len(regions), 16, 8)
+    assert heat.shape == (2, len(cells), 16, 8)
+
+
+def test_the_padding_is_the_nearest_colour_to_what_normalises_to_zero() -> None:
+    assert pad_value(CONFIG) == (181, 150, 127)
+    assert pad_value(replace(CONFIG, mean=(0.0, 254.5, 255.0))) == (0, 255, 255)
+
+    padding = torch.tensor(pad_value(CONFIG), dtype=torch.float32).view(1, 3, 1, 1)
+    assert normalise(padding, CONFIG).abs().max() <= 0.5 / 40
+
+
+def test_the_best_device_is_one_that_can_compute() -> None:
+    assert torch.ones(2, device=best_device()).sum().item() == 2
