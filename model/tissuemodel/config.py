@@ -56,6 +56,8 @@ class LossConfig:
         region_weights: One for each region class; empty before training: inverse frequency, capped, mean 1.
         cell_weights: One for each cell class, likewise.
         weight_cap: No class weighs more than this times the lightest.
+        weighting: "uncertainty" learns both tasks' weights (eq. 5); "fixed" keeps sigma at 1.
+        deep_supervision: Sum over all scales (eq. 6); otherwise only full size counts.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -64,6 +66,33 @@ class LossConfig:
     region_weights: tuple[float, ...] = ()
     cell_weights: tuple[float, ...] = ()
     weight_cap: float = 10.0
+    weighting: Literal["uncertainty", "fixed"] = "uncertainty"
+    deep_supervision: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationConfig:
+    """How crops are varied, so that a few annotations go a long way (METHOD, "Annotations to targets").
+
+    Attributes:
+        mirror: Probability of a mirror image.
+        rotation: Probability of a rotation by 90, 180 or 270 degrees.
+        density_jitter: The optical density of each channel is scaled by up to this fraction.
+        gain_jitter: The brightness of each channel is scaled by up to this fraction, as lamps and white balances do.
+        stain_jitter: The densities of hematoxylin, eosin and DAB are scaled by up to this fraction.
+        elastic_um: Standard deviation of the elastic displacement; 0 for none.
+        elastic_spacing_um: Distance of the points between which the displacement is interpolated.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    mirror: float = 0.5
+    rotation: float = 0.5
+    density_jitter: float = 0.25
+    gain_jitter: float = 0.06
+    stain_jitter: float = 0.15
+    elastic_um: float = 1.0
+    elastic_spacing_um: float = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +107,12 @@ class TrainingConfig:
         minutes: Trains this long instead; the cosine follows the time.
         steps: Trains this many steps, whatever else is said; recorded by every training.
         seed: Seed of weights, crops and augmentation.
+        precision: "auto" is the fastest that the hardware has; a training records what it used.
+        gradient_clip: Longer gradients are cut to this norm; None: never.
+        early_stop: Stop after this many epochs in which the validation loss did not fall; None: never.
+        weight_average: Decay per step of the exponential moving average of the weights that is kept instead of the
+            last ones; None: the last ones.
+        devices: Processes that train together, each with `batch_size` crops a step.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -89,6 +124,11 @@ class TrainingConfig:
     minutes: float | None = None
     steps: int | None = None
     seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    gradient_clip: float | None = 1.0
+    early_stop: int | None = None
+    weight_average: float | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +137,7 @@ class InferenceConfig:
 
     Attributes:
         fusion: Multiply the region probabilities of all scales (MF).
+        cell_fusion: Geometric mean of the heat maps of all scales; the paper does not fuse cells.
         mode_filter: Smooth the regions by the 3x3 majority.
         min_distance_um: A peak is the maximum of the disc of this radius; one for each cell class.
         thresholds: A cell counts from this score; one for each cell class.
@@ -107,6 +148,7 @@ class InferenceConfig:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     fusion: bool = True
+    cell_fusion: bool = False
     mode_filter: bool = True
     min_distance_um: tuple[float, ...] = ()
     thresholds: tuple[float, ...] = ()
@@ -123,6 +165,7 @@ class ModelConfig:
         cell_classes: Names.
         colors: Class name to (red, green, blue).
         pixel_size_um: Pixel size of the model's grid.
+        normalisation: "dataset" subtracts the training pixels' statistics from every image, "image" each image's own.
         mean: Channel means of the training pixels, in 0..255.
         std: Channel standard deviations, in 0..255.
     """
@@ -133,10 +176,12 @@ class ModelConfig:
     cell_classes: tuple[str, ...]
     colors: dict[str, tuple[int, int, int]]
     pixel_size_um: float
+    normalisation: Literal["dataset", "image"] = "dataset"
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (50.0, 50.0, 50.0)
     network: NetworkConfig = NetworkConfig()
     targets: TargetConfig = TargetConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()

@@ -31,7 +31,8 @@ from tissuebridge.pipeline import Analysis, write_label_map
 from tissuebridge.project.folder import FolderProject, open_image
 from tissuebridge.report.overlay import save_png
 from tissuebridge.report.page import write_page
-from tissuebridge.training import Progress, TrainingOptions, build_training_set, check_writable, train
+from tissuebridge.training import Progress, TrainingOptions, check_writable, train
+from tissuebridge.training_set import build_training_set
 
 __all__ = ["LEARNING", "run_demo", "told"]
 
