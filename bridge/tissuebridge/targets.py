@@ -128,6 +128,7 @@ def example_of(
     name: str,
     *,
     margin_px: float = 0.0,
+    image_name: str = "",
 ) -> Example:
     """A piece of an annotated image as arrays.
 
@@ -140,6 +141,7 @@ def example_of(
         image: uint8 (row, col, 3), the window's pixels.
         name: Image and place, for messages.
         margin_px: Cells this far outside the window, in grid px, still come along: their heat reaches into it.
+        image_name: The image's name alone; empty: the piece is an image of its own.
 
     Raises:
         ValueError: The image's size is not the window's.
@@ -166,6 +168,7 @@ def example_of(
         negatives=negatives[_inside(negatives, window, margin_px)].astype(np.float32),
         complete=complete,
         ignored=ignored,
+        image_name=image_name,
     )
 
 

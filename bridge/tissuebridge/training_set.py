@@ -114,6 +114,7 @@ def examples_of(
                 read_grid(pixels, grid, *window),
                 f"{image.name}, row {window[0]}, column {window[1]}",
                 margin_px=margin_px,
+                image_name=image.name,
             )
             for window in annotated_windows(objects, grid.width, grid.height, grid.downsample)
         ]

@@ -46,6 +46,7 @@ class Example:
         negatives: float32 (m, 2), centres of things that are no cell (hard negatives).
         complete: uint16 (row, col), bit c set where every cell of class c is marked.
         ignored: bool (row, col), where neither task counts.
+        image_name: Name of the image that it is a piece of, shared by all pieces of one image; empty: `name`.
     """
 
     name: str
@@ -56,3 +57,4 @@ class Example:
     negatives: NDArray[np.float32]
     complete: NDArray[np.uint16]
     ignored: NDArray[np.bool_]
+    image_name: str = ""
