@@ -69,12 +69,14 @@ def draw_tissue(height: int, width: int, seed: int, noise: float = 12) -> NDArra
     return draw_example(height, width, seed, noise).image
 
 
-def draw_example(height: int, width: int, seed: int, noise: float = 12) -> Example:
+def draw_example(
+    height: int, width: int, seed: int, noise: float = 12, *, cells_per_mpx: float = CELLS_PER_MPX
+) -> Example:
     """The same with what is truly where, completely annotated."""
     random = np.random.default_rng(seed)
     fields = [cv2.GaussianBlur(random.random((height, width)), (0, 0), 12) for _ in TISSUE_COLORS]
     regions = np.argmax(fields, axis=0).astype(np.uint8)
-    count = round(CELLS_PER_MPX * height * width / 1e6)
+    count = round(cells_per_mpx * height * width / 1e6)
     centres = np.stack([random.integers(0, width, count), random.integers(0, height, count)], axis=1)
     kinds, radii = random.integers(0, 2, count), random.integers(3, 6, count)
     image = np.array(TISSUE_COLORS, np.float32)[regions]
