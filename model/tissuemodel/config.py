@@ -137,7 +137,8 @@ class InferenceConfig:
 
     Attributes:
         fusion: Multiply the region probabilities of all scales (MF).
-        cell_fusion: Geometric mean of the heat maps of all scales; the paper does not fuse cells.
+        cell_fusion: Geometric mean of the heat maps of all scales; the paper does not fuse cells. Scores are then
+            other numbers: choose the thresholds with it.
         mode_filter: Smooth the regions by the 3x3 majority.
         min_distance_um: A peak is the maximum of the disc of this radius; one for each cell class.
         thresholds: A cell counts from this score; one for each cell class.

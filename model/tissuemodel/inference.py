@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tissuemodel.config import ModelConfig
-from tissuemodel.network import MultitaskUNet, fuse
+from tissuemodel.network import MultitaskUNet, fuse, fuse_heat, heat_heights
 
 
 def best_device() -> torch.device:
@@ -70,8 +70,9 @@ class Inference:
             pixels: uint8 (B, H, W, 3), sides multiples of the stride.
 
         Returns:
-            Log-probabilities of the regions (B, class, H, W), fused over the scales where the configuration says so,
-            and heat maps (B, class, H, W), unclamped. A task without classes gives an axis of length 0.
+            Log-probabilities of the regions (B, class, H, W) and heat maps (B, class, H, W), each fused over the
+            scales where the configuration says so; heat that is not fused is unclamped. A task without classes
+            gives an axis of length 0.
         """
         batch = (
             torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
@@ -82,8 +83,13 @@ class Inference:
         empty = batch.new_zeros((len(batch), 0, *batch.shape[-2:]), dtype=torch.float32)
         scales = None if self.config.inference.fusion else 1
         regions = fuse(maps.regions, scales) if maps.regions else empty
-        heat = maps.heat[0] if maps.heat else empty
+        heat = self._heat(maps.heat) if maps.heat else empty
         return regions.float().contiguous().cpu().numpy(), heat.float().contiguous().cpu().numpy()
+
+    def _heat(self, levels: list[Tensor]) -> Tensor:
+        if not self.config.inference.cell_fusion:
+            return levels[0]
+        return fuse_heat(levels, heat_heights(len(levels), self.config.targets.heat_pooling))
 
 
 def _fold_batch_norm(network: MultitaskUNet) -> MultitaskUNet:

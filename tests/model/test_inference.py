@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tissuemodel.checkpoint import build_network
-from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig
+from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.inference import Inference, best_device, normalise, pad_value
-from tissuemodel.network import MultitaskUNet, fuse
+from tissuemodel.network import MIN_FUSED_HEAT, MultitaskUNet, fuse
 
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma", "Empty"),
@@ -83,6 +83,40 @@ def test_without_fusion_only_the_finest_scale_is_asked() -> None:
 
     np.testing.assert_allclose(regions, finest, atol=1e-4)
     assert not np.allclose(Inference(network, CONFIG, CPU)(image)[0], finest, atol=1e-2)
+
+
+def warmed(network: MultitaskUNet, batch: torch.Tensor, pooling: str) -> list[torch.Tensor]:
+    """Sets the heads so that every scale's heat is about what a trained network's is; gives the heat."""
+    assert network.cells is not None
+    with torch.no_grad():
+        heads = list(network.cells.heads)[::-1]
+        for level, (head, heat) in enumerate(zip(heads, network(batch).heat, strict=True)):
+            height = 4.0**level if pooling == "sum" else 1.0
+            scale = 0.3 * height / heat.std()
+            head.weight *= scale
+            head.bias.copy_((head.bias - heat.mean()) * scale + 0.4 * height)
+        return list(network(batch).heat)
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+def test_fused_heat_is_the_geometric_mean_of_the_scales_at_one_height(pooling: str) -> None:
+    config = replace(
+        CONFIG, inference=InferenceConfig(cell_fusion=True), targets=TargetConfig(heat_pooling=pooling)
+    )
+    network, image = trained(config), pixels(1, 32, 48)
+    scales = warmed(network, normalise(torch.from_numpy(image).permute(0, 3, 1, 2).float(), CONFIG), pooling)
+    product = np.ones((1, 2, 32, 48))
+    for level, heat in enumerate(scales):
+        up = nn.Upsample(size=(32, 48), mode="bilinear")(heat).double().numpy()
+        product *= np.maximum(up / (4**level if pooling == "sum" else 1), MIN_FUSED_HEAT)
+
+    fused = Inference(network, config, CPU)(image)[1]
+    alone = Inference(network, replace(config, inference=InferenceConfig()), CPU)(image)[1]
+
+    np.testing.assert_allclose(fused, product ** (1 / len(scales)), atol=1e-4)
+    assert scales[0].min() < 0 < MIN_FUSED_HEAT * 0.999 < fused.min()
+    assert np.abs(fused - alone).max() > 0.1
+    assert 0.2 < np.median(fused) < 0.5  # sums come back to the height of the finest scale
 
 
 def test_a_tile_says_the_same_alone_and_among_others() -> None:

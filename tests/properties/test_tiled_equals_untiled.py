@@ -7,7 +7,7 @@ Each kind of disagreement is also provoked, so that a test that tests nothing wo
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,7 +47,7 @@ NOISE = 50.0
 """So much that the trained network must look round a pixel to tell what it is."""
 
 
-def train() -> Predictor:
+def train() -> LocalPredictor:
     """The compact network with half its widths, trained for some seconds on drawn tissue."""
     examples = [draw_example(256, 256, seed, NOISE) for seed in range(4)]
     config = ModelConfig(
@@ -68,7 +68,7 @@ def train() -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Predictor:
+def trained() -> LocalPredictor:
     return train()
 
 
@@ -194,6 +194,21 @@ def test_tiled_results_equal_the_single_pass(case: Case, core: int, batch_size: 
     tiled = through_the_pipeline(case.pixels, case.predictor, options)
 
     assert disagreements(case.reference, tiled, case.maps) == []
+
+
+def test_fused_heat_is_the_same_in_tiles(trained: LocalPredictor) -> None:
+    config = trained.checkpoint.config
+    fusing = replace(config, inference=replace(config.inference, cell_fusion=True, thresholds=(0.2, 0.2)))
+    predictor = LocalPredictor(make_checkpoint("fusing", fusing, trained.checkpoint.network, {}))
+    pixels = draw_tissue(257, 401, seed=5, noise=NOISE)
+    maps, alone = Maps.of(pixels, predictor), Maps.of(pixels, trained)
+
+    reference = through_the_pipeline(pixels, predictor, WHOLE)
+    tiled = through_the_pipeline(pixels, predictor, AnalysisOptions(tile_size=128))
+
+    assert disagreements(reference, tiled, maps) == []
+    assert len(reference.pixels) >= 100
+    assert np.abs(maps.heat - alone.heat).max() > 0.1
 
 
 def test_the_image_tests_something(case: Case) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tissuebridge.errors import ModelError
 from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from tissuemodel.config import ModelConfig
 from tissuemodel.inference import Inference, pad_value
 from tissuemodel.network import reach
 
@@ -59,7 +60,7 @@ def describe(checkpoint: Checkpoint) -> ModelDescription:
         colors=dict(config.colors),
         pixel_size_um=config.pixel_size_um,
         stride=config.network.stride,
-        reach=reach(len(config.network.widths), inference.fusion),
+        reach=reach(len(config.network.widths), _fuses(config)),
         pad_value=pad_value(config),
         cell_diameters_um=config.targets.diameters_um,
         min_distance_um=inference.min_distance_um,
@@ -68,3 +69,9 @@ def describe(checkpoint: Checkpoint) -> ModelDescription:
         cross_class_radius_um=inference.cross_class_radius_um,
         mode_filter=inference.mode_filter,
     )
+
+
+def _fuses(config: ModelConfig) -> bool:
+    """Whether maps of coarser scales take part in what the network says."""
+    regions, cells = config.inference.fusion, config.inference.cell_fusion
+    return bool((config.region_classes and regions) or (config.cell_classes and cells))
