@@ -7,8 +7,8 @@ that a training run is the same with any number of loader workers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tissuemodel.augment import augmented
+from tissuemodel.augment import augmented_crop
 from tissuemodel.config import ModelConfig
 from tissuemodel.heatmaps import cell_mask, heat_maps, heat_pyramid, label_pyramid, mask_pyramid, sigma_px
-from tissuemodel.inference import pad_value
-from tissuemodel.labels import IGNORE_LABEL, Example
-
-_Value = TypeVar("_Value", bound=np.generic)
-
-ANCHORED = 0.5
-"""This share of the crops is drawn round a random place of a random class, so that rare ones are seen often."""
-PLACES_PER_CLASS = 2000
-"""At most this many places of each class are remembered for each example."""
+from tissuemodel.labels import Example
+from tissuemodel.sampling import CropSampler, cover, cut
 
 
 class Batch(NamedTuple):
@@ -57,75 +50,64 @@ class Targets:
 
 
 class CropDataset(Dataset[Targets]):
-    """`length` random crops of the examples, balanced over classes.
+    """`length` random crops of the examples, balanced over classes and images (see `sampling`).
 
     Args:
         examples: Annotated pieces of images, at the model's pixel size.
-        config: Crop size, diameters, classes.
+        config: Crop size, diameters, classes, augmentation, seed.
         length: Number of crops.
-        augment: Whether to turn, mirror and recolour them.
+        first: Number of the first one: a training that is resumed goes on with the crops it would have seen.
+        augment: Whether to turn, deform and recolour them.
+
+    Raises:
+        ValueError: Nothing is annotated in any of the examples.
     """
 
     def __init__(
-        self, examples: Sequence[Example], config: ModelConfig, length: int, *, augment: bool = True
+        self,
+        examples: Sequence[Example],
+        config: ModelConfig,
+        length: int,
+        first: int = 0,
+        *,
+        augment: bool = True,
     ) -> None:
-        self.examples, self.config, self.length, self.augment = examples, config, length, augment
-        areas = np.array([example.image.shape[0] * example.image.shape[1] for example in examples], float)
-        self._by_area = areas / areas.sum()
-        self._places = _places_of_classes(examples, config)
+        self.examples, self.config, self.length, self.first = examples, config, length, first
+        self.augment = augment
+        self._sampler = CropSampler(examples, config)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Targets:
-        """The crop of this number; always the same one."""
-        rng = np.random.default_rng([self.config.training.seed, index])
-        example, centre = self._draw(rng)
-        piece = cut(example, centre, self.config.training.crop_px, pad_value(self.config))
-        return make_targets(augmented(piece, rng) if self.augment else piece, self.config)
-
-    def _draw(self, rng: np.random.Generator) -> tuple[Example, tuple[float, float]]:
-        """An example and the crop's centre (x, y) in it."""
-        side = self.config.training.crop_px
-        if self._places and rng.random() < ANCHORED:
-            which, places = self._places[int(rng.integers(len(self._places)))]
-            k = int(rng.integers(len(which)))
-            x, y = places[k] + rng.uniform(-0.4, 0.4, 2) * side
-            return self.examples[int(which[k])], (float(x), float(y))
-        example = self.examples[int(rng.choice(len(self.examples), p=self._by_area))]
-        height, width = example.image.shape[:2]
-        return example, (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+        """Crop number `first + index` of this seed; always the same one."""
+        rng = np.random.default_rng([self.config.training.seed, self.first + index])
+        which, corner = self._sampler.draw(rng)
+        example, side = self.examples[which], self.config.training.crop_px
+        if self.augment:
+            return make_targets(augmented_crop(example, corner, self.config, rng), self.config)
+        return make_targets(cut(example, corner, side, self.config), self.config)
 
 
-def cut(example: Example, centre: tuple[float, float], side: int, pad: tuple[int, int, int]) -> Example:
-    """A square crop, moved inside the example where it fits, padded right and bottom where it does not.
+class CoverDataset(Dataset[Targets]):
+    """Adjoining crops, unchanged, that hold all that is annotated once: for a loss that can be compared.
 
     Args:
-        example: Where to cut.
-        centre: (x, y) in px of the example.
-        side: Side of the crop in px.
-        pad: RGB value outside the example; nothing is labelled or complete there.
-
-    Returns:
-        The crop; its points include those outside, since some of their heat reaches in.
+        examples: Annotated pieces of images, at the model's pixel size.
+        config: Crop size, diameters, classes.
     """
-    height, width = example.image.shape[:2]
-    left = int(np.clip(centre[0] - side / 2, 0, max(0, width - side)))
-    top = int(np.clip(centre[1] - side / 2, 0, max(0, height - side)))
-    box = np.s_[top : top + side, left : left + side]
-    offset = np.array([left, top], np.float32)
-    image = _filled(example.image[box], side, 0)
-    inside = example.image[box].shape[:2]
-    image[inside[0] :], image[:, inside[1] :] = pad, pad
-    return replace(
-        example,
-        image=image,
-        regions=_filled(example.regions[box], side, IGNORE_LABEL),
-        complete=_filled(example.complete[box], side, 0),
-        ignored=_filled(example.ignored[box], side, True),
-        points=example.points - offset,
-        negatives=example.negatives - offset,
-    )
+
+    def __init__(self, examples: Sequence[Example], config: ModelConfig) -> None:
+        self.examples, self.config = examples, config
+        self._places = [(e, corner) for e in examples for corner in cover(e, config)]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Targets:
+        """A crop with its targets, like `CropDataset`'s."""
+        example, corner = self._places[index]
+        return make_targets(cut(example, corner, self.config.training.crop_px, self.config), self.config)
 
 
 def make_targets(example: Example, config: ModelConfig) -> Targets:
@@ -158,12 +140,14 @@ def pixel_statistics(
     examples: Sequence[Example],
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Channel means and standard deviations of all pixels, in 0..255; a flat channel gets 1."""
-    total, squares, count = np.zeros(3), np.zeros(3), 0
+    counts = np.zeros((3, 256), np.int64)
     for example in examples:
-        pixels = example.image.reshape(-1, 3).astype(np.float64)
-        total, squares, count = total + pixels.sum(0), squares + (pixels**2).sum(0), count + len(pixels)
-    mean = total / count
-    std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1.0)
+        for channel in range(3):
+            counts[channel] += np.bincount(example.image[..., channel].ravel(), minlength=256)
+    values, pixels = np.arange(256), counts[0].sum()
+    mean = counts @ values / pixels
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / pixels
+    std = np.maximum(np.sqrt(variance), 1.0)
     return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
 
 
@@ -175,35 +159,3 @@ def class_counts(examples: Sequence[Example], config: ModelConfig) -> tuple[list
         regions += np.bincount(example.regions.ravel(), minlength=256)
         cells += np.bincount(example.point_classes, minlength=256)
     return regions[: len(config.region_classes)].tolist(), cells[: len(config.cell_classes)].tolist()
-
-
-def _places_of_classes(
-    examples: Sequence[Example], config: ModelConfig
-) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """For each class that occurs: in which example, and where (x, y) in it."""
-    rng = np.random.default_rng([config.training.seed, len(examples), 1])
-    found: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-    for index in range(len(config.region_classes)):
-        found.append(_gather([_some(np.argwhere(e.regions == index)[:, ::-1], rng) for e in examples]))
-    for index in range(len(config.cell_classes)):
-        found.append(_gather([_some(e.points[e.point_classes == index], rng) for e in examples]))
-    return [(which, places) for which, places in found if len(which)]
-
-
-def _gather(
-    places: Sequence[NDArray[np.float64]],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    return np.repeat(np.arange(len(places)), [len(p) for p in places]), np.concatenate(places)
-
-
-def _some(places: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.float64]:
-    if len(places) > PLACES_PER_CLASS:
-        places = places[rng.choice(len(places), PLACES_PER_CLASS, replace=False)]
-    return places.astype(np.float64).reshape(-1, 2)
-
-
-def _filled(array: NDArray[_Value], side: int, value: int) -> NDArray[_Value]:
-    """The array in the top left of a square of `side`, the rest filled."""
-    square = np.full((side, side, *array.shape[2:]), value, array.dtype)
-    square[: array.shape[0], : array.shape[1]] = array
-    return square

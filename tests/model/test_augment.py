@@ -1,15 +1,31 @@
 """Whatever is turned, everything turns together; whatever is recoloured, nothing moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from skimage.color import rgb_from_hed
 
-from tissuemodel.augment import augmented, dihedral, jitter_colour
+from tissuemodel.augment import augmented_crop, colour_change, dihedral, random_turn, recolour
+from tissuemodel.config import AugmentationConfig, ModelConfig, NetworkConfig, TargetConfig, TrainingConfig
 from tissuemodel.labels import Example
 
 SIDE = 48
 DOTS = np.array([[10.3, 7.8], [36.55, 12.1], [20.0, 33.75]], np.float32)
 NEGATIVE = np.array([[39.2, 40.6]], np.float32)
 BACKGROUND, DEPTH, SIGMA = 230, 150, 2.0
+STILL = AugmentationConfig(density_jitter=0, gain_jitter=0, stain_jitter=0)
+CONFIG = ModelConfig(
+    region_classes=("a", "b", "c", "d"),
+    cell_classes=("T", "NK"),
+    colors={},
+    pixel_size_um=1.0,
+    mean=(float(BACKGROUND),) * 3,
+    network=NetworkConfig((2, 2, 2)),
+    targets=TargetConfig((5.0, 5.0)),
+    training=TrainingConfig(crop_px=32),
+)
+SQUARE = replace(CONFIG, training=TrainingConfig(crop_px=SIDE), augmentation=replace(STILL, elastic_um=1.0))
 
 
 def drawn() -> Example:
@@ -85,37 +101,127 @@ def test_an_example_without_points_turns() -> None:
     assert dihedral(empty, 7).points.shape == (0, 2)
 
 
-def test_colour_changes_by_a_monotonous_curve_for_each_channel() -> None:
+# ---- Colour --------------------------------------------------------------------------------------------
+
+
+def every_colour() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+
+
+def test_a_neutral_change_gives_the_identical_picture() -> None:
+    picture = every_colour()
+
+    same = recolour(picture, colour_change(STILL, np.random.default_rng(0)))
+
+    np.testing.assert_array_equal(same, picture)
+    assert picture.tobytes() == every_colour().tobytes()
+
+
+def test_stain_jitter_scales_each_stains_density_and_nothing_else() -> None:
+    densities = np.random.default_rng(1).uniform(0.05, 0.5, (50, 1, 3))
+    light = 256 * np.exp(-densities @ rgb_from_hed) - 1
+    plan = replace(STILL, stain_jitter=0.15)
+
+    change = colour_change(plan, np.random.default_rng(2))
+    changed = recolour(np.rint(light).astype(np.uint8), change).astype(float)
+
+    found = -np.log((changed + 1) / 256) @ np.linalg.inv(rgb_from_hed)
+    factors = [np.median(found[..., stain] / densities[..., stain]) for stain in range(3)]
+    expected = 256 * np.exp(-(densities * factors) @ rgb_from_hed) - 1
+    np.testing.assert_allclose(changed, expected, atol=2.5)
+    assert all(0.83 < factor < 1.17 for factor in factors)
+    assert np.ptp(factors) > 0.05
+
+
+def test_glass_stays_white_whatever_the_stains() -> None:
+    glass = np.full((4, 4, 3), 255, np.uint8)
+    plan = replace(STILL, stain_jitter=0.5, density_jitter=0.5)
+
+    for seed in range(20):
+        assert (recolour(glass, colour_change(plan, np.random.default_rng(seed))) == 255).all()
+
+
+def test_density_jitter_is_a_power_of_the_light_of_each_channel() -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-    curves = [jitter_colour(ramp, np.random.default_rng(seed))[0].astype(int) for seed in range(50)]
+    plan = replace(STILL, density_jitter=0.25)
+    curves = [
+        recolour(ramp, colour_change(plan, np.random.default_rng(seed)))[0].astype(int) for seed in range(50)
+    ]
 
     for curve in curves:
-        assert curve.shape == (256, 3)
         assert (np.diff(curve, axis=0) >= 0).all()
-        assert (curve[0] == 0).all()
-    spread = np.std([curve[128] for curve in curves], axis=0)
-    assert (spread > 5).all()
+        power = np.log((curve[128] + 1) / 256) / np.log(129 / 256)
+        np.testing.assert_allclose(curve, 256 * (np.arange(1, 257)[:, None] / 256) ** power - 1, atol=1.5)
+        # 0.75 to 1.25, times 0.875 to 1.125 for all channels together.
+        assert 0.65 < power.min() < power.max() < 1.42
+    assert (np.std([curve[128] for curve in curves], axis=0) > 5).all()
     assert any(np.ptp(curve[128]) > 10 for curve in curves)  # channels differ: a hue, not a brightness alone
 
 
-def test_colour_jitter_stays_within_what_slides_do() -> None:
-    grey = np.full((1, 1, 3), 128, np.uint8)
+def test_gain_jitter_is_a_factor_on_the_light() -> None:
+    grey = np.full((1, 1, 3), 150, np.uint8)
+    plan = replace(STILL, gain_jitter=0.06)
 
-    values = [jitter_colour(grey, np.random.default_rng(seed)) for seed in range(200)]
+    values = [recolour(grey, colour_change(plan, np.random.default_rng(seed))) for seed in range(200)]
 
-    # Density by 0.75..1.25 times 0.875..1.125, light by 0.94..1.06.
-    lowest, highest = 255 * 0.94 * (128 / 255) ** (1.25 * 1.125), 255 * 1.06 * (128 / 255) ** (0.75 * 0.875)
-    assert lowest - 1 <= np.min(values) <= np.max(values) <= highest + 1
+    assert 150 * 0.94 - 1 <= np.min(values) < 145 < 155 < np.max(values) <= 150 * 1.06 + 1
 
 
-def test_augmenting_draws_every_symmetry_and_repeats_for_the_same_seed() -> None:
-    results = [augmented(drawn(), np.random.default_rng(seed)) for seed in range(60)]
-    again = augmented(drawn(), np.random.default_rng(7))
+def test_a_change_goes_the_same_way_in_every_part_of_a_large_picture() -> None:
+    picture, change = every_colour(), colour_change(AugmentationConfig(), np.random.default_rng(4))
 
-    assert len({result.points.tobytes() for result in results}) == 8
-    assert again.image.tobytes() == results[7].image.tobytes()
-    for result in results[:10]:
-        np.testing.assert_array_equal(result.complete, result.regions + 4)
+    np.testing.assert_array_equal(recolour(picture, change)[40:50], recolour(picture[40:50], change))
+
+
+# ---- Together ------------------------------------------------------------------------------------------
+
+
+def test_mirror_and_rotation_come_as_often_as_configured() -> None:
+    plan = AugmentationConfig(mirror=0.2, rotation=0.6)
+
+    turns = [random_turn(plan, np.random.default_rng(seed)) for seed in range(1000)]
+
+    assert np.mean([turn & 4 > 0 for turn in turns]) == pytest.approx(0.2, abs=0.05)
+    assert [np.mean([turn & 3 == quarters for turn in turns]) for quarters in range(4)] == pytest.approx(
+        [0.4, 0.2, 0.2, 0.2], abs=0.05
+    )
+
+
+def test_what_is_zero_is_switched_off() -> None:
+    plan = AugmentationConfig(
+        mirror=0, rotation=0, density_jitter=0, gain_jitter=0, stain_jitter=0, elastic_um=0
+    )
+    config = replace(CONFIG, augmentation=plan)
+
+    crop = augmented_crop(drawn(), (8, 8), config, np.random.default_rng(0))
+
+    np.testing.assert_array_equal(crop.image, drawn().image[8:40, 8:40])
+    np.testing.assert_array_equal(crop.regions, drawn().regions[8:40, 8:40])
+    np.testing.assert_allclose(crop.points, DOTS - 8)
+
+
+def test_augmenting_repeats_for_the_same_seed_and_differs_for_another() -> None:
+    first, again, other = (
+        augmented_crop(drawn(), (8, 8), CONFIG, np.random.default_rng(seed)) for seed in (7, 7, 8)
+    )
+
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.points.tobytes() == again.points.tobytes()
+    assert first.image.tobytes() != other.image.tobytes()
+
+
+def test_after_everything_dots_are_where_their_points_say_on_their_labels() -> None:
+    errors = []
+    for seed in range(40):
+        crop = augmented_crop(drawn(), (0, 0), SQUARE, np.random.default_rng(seed))
+
+        assert crop.image.shape == (SIDE, SIDE, 3)
+        inside = ((crop.points > 7) & (crop.points < SIDE - 7)).all(axis=1)
+        errors += [np.hypot(*(centroid(crop.image, point) - point)) for point in crop.points[inside]]
+        np.testing.assert_array_equal(crop.complete[~crop.ignored], crop.regions[~crop.ignored] + 4)
+    assert len(errors) > 60
+    # Recoloured dots are no Gaussians any more, which shifts their centroids in front of a border.
+    assert np.mean(errors) < 0.1
 
 
 def fields(example: Example) -> dict[str, object]:

@@ -6,20 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from tissuemodel.config import ModelConfig, NetworkConfig, TargetConfig, TrainingConfig
 from tissuemodel.dataset import (
+    Batch,
+    CoverDataset,
     CropDataset,
     Targets,
     class_counts,
     collate,
-    cut,
     make_targets,
     pixel_statistics,
 )
 from tissuemodel.labels import IGNORE_LABEL, Example
+from tissuemodel.sampling import cut
 
-PAD = (1, 2, 3)
 NONE = np.zeros((0, 2), np.float32)
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma"),
@@ -54,65 +56,6 @@ def with_points(example: Example, points: list[tuple[float, float]], classes: li
         points=np.array(points, np.float32).reshape(-1, 2),
         point_classes=np.array(classes, np.uint8),
     )
-
-
-# ---- Cutting -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("centre", "corner"),
-    [((50.0, 40.0), (34, 24)), ((0.0, 0.0), (0, 0)), ((99.9, 79.9), (68, 48)), ((-30.0, 500.0), (0, 48))],
-)
-def test_a_crop_of_a_larger_example_is_moved_inside(
-    centre: tuple[float, float], corner: tuple[int, int]
-) -> None:
-    example = with_points(blank(80, 100), [(60.25, 50.75)], [1])
-
-    crop = cut(example, centre, 32, PAD)
-
-    left, top = corner
-    np.testing.assert_array_equal(crop.image, example.image[top : top + 32, left : left + 32])
-    np.testing.assert_allclose(crop.points, [[60.25 - left, 50.75 - top]])
-    assert not crop.ignored.any()
-
-
-def test_a_crop_of_the_examples_own_size_is_the_example() -> None:
-    example = with_points(blank(32, 32), [(3.5, 4.25)], [2])
-
-    crop = cut(example, (1.0, 31.0), 32, PAD)
-
-    np.testing.assert_array_equal(crop.image, example.image)
-    np.testing.assert_array_equal(crop.points, example.points)
-
-
-@pytest.mark.parametrize(("height", "width"), [(20, 28), (20, 64), (64, 20), (1, 1)])
-def test_a_crop_of_a_smaller_example_is_padded_right_and_bottom_where_nothing_counts(
-    height: int, width: int
-) -> None:
-    plain = blank(height, width)
-    example = replace(plain, regions=plain.regions * 0, complete=plain.complete + 7)
-
-    crop = cut(example, (width / 2, height / 2), 32, PAD)
-
-    rows, cols = min(height, 32), min(width, 32)
-    inside = np.zeros((32, 32), bool)
-    inside[:rows, :cols] = True
-    assert crop.image.shape == (32, 32, 3)
-    assert (crop.image[~inside] == PAD).all()
-    assert (crop.image[inside][:, 2] == 99).all()
-    assert (crop.regions[~inside] == IGNORE_LABEL).all()
-    assert (crop.regions[inside] == 0).all()
-    assert (crop.complete[~inside] == 0).all()
-    assert (crop.complete[inside] == 7).all()
-    np.testing.assert_array_equal(crop.ignored, ~inside)
-
-
-def test_cutting_leaves_the_example_itself_alone() -> None:
-    example = blank(20, 20)
-
-    cut(example, (0, 0), 32, PAD).image[:] = 0
-
-    np.testing.assert_array_equal(example.image, blank(20, 20).image)
 
 
 # ---- Targets -------------------------------------------------------------------------------------------
@@ -160,7 +103,7 @@ def test_targets_of_one_task_have_no_class_of_the_other(
 def test_a_cell_just_outside_the_crop_warms_its_border(beyond: float) -> None:
     example = with_points(blank(64, 64), [(16 - beyond, 32.5)], [2])
 
-    targets = make_targets(cut(example, (32, 32), 32, PAD), CONFIG)
+    targets = make_targets(cut(example, (16, 16), 32, CONFIG), CONFIG)
 
     sigma = 8.0 / 0.5 / (2 * math.sqrt(2 * math.log(2)))
     assert targets.heat[0][2, 16, 0] == pytest.approx(math.exp(-((beyond + 0.5) ** 2) / (2 * sigma**2)))
@@ -171,7 +114,7 @@ def test_the_heat_of_wide_cells_reaches_in_from_farther_than_half_a_crop() -> No
     config = replace(CONFIG, targets=TargetConfig((5.0, 5.0, 20.0)))
     example = with_points(blank(96, 96), [(32 - 20, 48.5)], [2])
 
-    targets = make_targets(cut(example, (48, 48), 32, PAD), config)
+    targets = make_targets(cut(example, (32, 32), 32, config), config)
 
     sigma = 20.0 / 0.5 / (2 * math.sqrt(2 * math.log(2)))
     assert targets.heat[0][2, 16, 0] == pytest.approx(math.exp(-(20.5**2) / (2 * sigma**2)))
@@ -180,7 +123,7 @@ def test_the_heat_of_wide_cells_reaches_in_from_farther_than_half_a_crop() -> No
 def test_a_hard_negative_outside_the_crop_counts_where_its_disc_reaches_in() -> None:
     example = replace(blank(64, 64), negatives=np.array([[14.0, 32.5]], np.float32))
 
-    mask = make_targets(cut(example, (32, 32), 32, PAD), CONFIG).mask[0]
+    mask = make_targets(cut(example, (16, 16), 32, CONFIG), CONFIG).mask[0]
 
     assert mask[0, 16, 0]
     assert not mask[0, 16, 31]
@@ -223,53 +166,59 @@ def test_without_augmentation_pixels_are_the_images_own() -> None:
         assert (blue == 99).all()
 
 
-def share_of_crops_with(example: Example, region: int | None, config: ModelConfig, count: int = 400) -> float:
-    crops = CropDataset([example], config, count, augment=False)
-    seen = 0
-    for i in range(count):
-        crop = crops[i]
-        seen += (
-            bool((crop.labels[0] == region).any()) if region is not None else bool(crop.heat[0].max() > 0.8)
-        )
-    return seen / count
+def test_a_resumed_training_goes_on_with_the_crops_it_would_have_seen() -> None:
+    whole, rest = CropDataset([rich()], CONFIG, 10), CropDataset([rich()], CONFIG, 4, first=6)
+
+    assert len(rest) == 4
+    assert all(same(whole[6 + i], rest[i]) for i in range(4))
 
 
-def test_a_class_alone_and_rare_is_seen_in_half_of_the_crops() -> None:
-    example = blank(512, 512)
-    example.regions[300:306, 100:106] = 1
+def test_worker_processes_make_the_same_batches() -> None:
+    crops = CropDataset([rich()], CONFIG, 8)
 
-    # A crop drawn anywhere would see it once in 180 times.
-    assert share_of_crops_with(example, 1, CONFIG) == pytest.approx(0.5, abs=0.08)
+    # Spawned, as on Windows and macOS, so that all that a worker knows came by way of pickle.
+    ways = [
+        list(DataLoader(crops, 4, collate_fn=collate, num_workers=workers, multiprocessing_context=context))
+        for workers, context in ((0, None), (2, "spawn"))
+    ]
 
-
-def test_a_rare_region_is_anchored_as_often_as_a_common_one() -> None:
-    example = blank(512, 512)
-    example.regions[:] = 0
-    example.regions[300:306, 100:106] = 1
-
-    assert share_of_crops_with(example, 1, CONFIG) == pytest.approx(0.25, abs=0.07)
-
-
-def test_a_rare_cell_is_anchored_as_often_as_a_common_region() -> None:
-    example = with_points(blank(512, 512), [(400.0, 20.0)], [1])
-    example.regions[:] = 0
-
-    assert share_of_crops_with(example, None, CONFIG) == pytest.approx(0.25, abs=0.07)
+    assert [len(way) for way in ways] == [2, 2]
+    for here, there in zip(*ways, strict=True):
+        for name in Batch._fields:
+            torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=0, atol=0)
 
 
-def test_crops_come_from_every_example_and_without_any_annotation_too() -> None:
-    large, small = blank(128, 128), replace(blank(32, 32), image=np.full((32, 32, 3), 7, np.uint8))
-    crops = CropDataset([large, small], CONFIG, 300, augment=False)
+def test_augmented_crops_have_the_shapes_and_padding_of_plain_ones() -> None:
+    crop = CropDataset([replace(rich(), ignored=np.zeros((96, 128), np.bool_))], CONFIG, 1)[0]
 
-    from_small = np.mean([crops[i].image.max() == 7 for i in range(300)])
-
-    assert from_small == pytest.approx(1 / 17, abs=0.04)  # by area
+    assert crop.image.shape == (3, 32, 32)
+    assert crop.image.flags.c_contiguous
+    assert crop.image.dtype == np.uint8
 
 
 def test_the_padding_of_a_crop_is_the_padding_of_an_image() -> None:
-    crop = CropDataset([blank(16, 16)], CONFIG, 1, augment=False)[0]
+    example = blank(16, 16)
+    example.regions[:] = 0
+
+    crop = CropDataset([example], CONFIG, 1, augment=False)[0]
 
     assert crop.image[:, 20, 20].tolist() == [200, 180, 160]
+    assert crop.labels[0][20, 20] == IGNORE_LABEL
+
+
+def test_covering_crops_hold_every_labelled_pixel_and_complete_place_once() -> None:
+    example = rich()
+    example.complete[70:90, 90:] = 1
+
+    cover = CoverDataset([example, blank(64, 64), example], CONFIG)
+    crops = [cover[i] for i in range(len(cover))]
+
+    whole = make_targets(example, CONFIG)
+    assert sum((crop.labels[0] != IGNORE_LABEL).sum() for crop in crops) == 2 * (
+        96 * 128 - 10 * 128 - 36 * 64
+    )
+    assert sum(crop.mask[0][0].sum() for crop in crops) == 2 * whole.mask[0][0].sum()
+    assert same(crops[0], cover[0])
 
 
 # ---- Statistics ----------------------------------------------------------------------------------------
