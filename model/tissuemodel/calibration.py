@@ -45,7 +45,7 @@ def choose_detection(network: MultitaskUNet, config: ModelConfig, examples: Sequ
     infer = Inference(network, config)
     tallies = {distance_um: CellTally(config.cell_classes) for distance_um in DISTANCES_UM}
     for example in examples if config.cell_classes else ():
-        heat = heat_of(infer, example.image)
+        heat = heat_of(infer.for_image(example.statistics), example.image)
         for distance_um, tally in tallies.items():
             _add(tally, example, cells_in(heat, (distance_um,) * len(heat), config), config)
     best = {distance_um: tally.best_thresholds() for distance_um, tally in tallies.items()}

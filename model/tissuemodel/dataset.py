@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from tissuemodel.augment import augmented_crop
 from tissuemodel.config import ModelConfig
 from tissuemodel.heatmaps import cell_mask, heat_maps, heat_pyramid, label_pyramid, mask_pyramid, sigma_px
-from tissuemodel.labels import Example
+from tissuemodel.labels import ChannelStatistics, Example
 from tissuemodel.sampling import CropSampler, cover, cut
 
 
@@ -31,12 +31,16 @@ class Batch(NamedTuple):
         labels: int64 (B, H / 2^i, W / 2^i).
         heat: float32 (B, cell class, H / 2^i, W / 2^i).
         mask: float32 like `heat`, 1 where the cell loss counts.
+        mean: float32 (B, 3), what the image is normalised by.
+        std: float32 (B, 3), likewise.
     """
 
     image: Tensor
     labels: list[Tensor]
     heat: list[Tensor]
     mask: list[Tensor]
+    mean: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Targets:
     labels: list[NDArray[np.uint8]]
     heat: list[NDArray[np.float32]]
     mask: list[NDArray[np.bool_]]
+    statistics: ChannelStatistics
 
 
 class CropDataset(Dataset[Targets]):
@@ -84,9 +89,10 @@ class CropDataset(Dataset[Targets]):
         rng = np.random.default_rng([self.config.training.seed, self.first + index])
         which, corner = self._sampler.draw(rng)
         example, side = self.examples[which], self.config.training.crop_px
+        config = self.config.for_image(example.statistics)
         if self.augment:
-            return make_targets(augmented_crop(example, corner, self.config, rng), self.config)
-        return make_targets(cut(example, corner, side, self.config), self.config)
+            return make_targets(augmented_crop(example, corner, config, rng), config)
+        return make_targets(cut(example, corner, side, config), config)
 
 
 class CoverDataset(Dataset[Targets]):
@@ -107,11 +113,16 @@ class CoverDataset(Dataset[Targets]):
     def __getitem__(self, index: int) -> Targets:
         """A crop with its targets, like `CropDataset`'s."""
         example, corner = self._places[index]
-        return make_targets(cut(example, corner, self.config.training.crop_px, self.config), self.config)
+        config = self.config.for_image(example.statistics)
+        return make_targets(cut(example, corner, config.training.crop_px, config), config)
 
 
 def make_targets(example: Example, config: ModelConfig) -> Targets:
-    """The targets of a whole example whose sides are multiples of the stride."""
+    """The targets of a whole example whose sides are multiples of the stride.
+
+    Raises:
+        ValueError: Each image has its own statistics, and `config` is not for this one (`ModelConfig.for_image`).
+    """
     scales = len(config.network.widths) - 1
     sigmas = [sigma_px(d, config.pixel_size_um) for d in config.targets.diameters_um]
     shape = (example.image.shape[0], example.image.shape[1])
@@ -122,6 +133,7 @@ def make_targets(example: Example, config: ModelConfig) -> Targets:
         labels=label_pyramid(example.regions, scales, len(config.region_classes)),
         heat=heat_pyramid(heat, scales, config.targets.heat_pooling),
         mask=mask_pyramid(mask, scales),
+        statistics=config.statistics,
     )
 
 
@@ -133,22 +145,18 @@ def collate(crops: Sequence[Targets]) -> Batch:
         labels=[torch.from_numpy(np.stack([crop.labels[i] for crop in crops])).long() for i in scales],
         heat=[torch.from_numpy(np.stack([crop.heat[i] for crop in crops])) for i in scales],
         mask=[torch.from_numpy(np.stack([crop.mask[i] for crop in crops])).float() for i in scales],
+        mean=torch.tensor([crop.statistics.mean for crop in crops], dtype=torch.float32),
+        std=torch.tensor([crop.statistics.std for crop in crops], dtype=torch.float32),
     )
 
 
-def pixel_statistics(
-    examples: Sequence[Example],
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def pixel_statistics(examples: Sequence[Example]) -> ChannelStatistics:
     """Channel means and standard deviations of all pixels, in 0..255; a flat channel gets 1."""
     counts = np.zeros((3, 256), np.int64)
     for example in examples:
         for channel in range(3):
             counts[channel] += np.bincount(example.image[..., channel].ravel(), minlength=256)
-    values, pixels = np.arange(256), counts[0].sum()
-    mean = counts @ values / pixels
-    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / pixels
-    std = np.maximum(np.sqrt(variance), 1.0)
-    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+    return ChannelStatistics.of_counts(counts)
 
 
 def class_counts(examples: Sequence[Example], config: ModelConfig) -> tuple[list[int], list[int]]:

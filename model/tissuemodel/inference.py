@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tissuemodel.config import ModelConfig
+from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import MultitaskUNet, fuse, fuse_heat, heat_heights
 
 
@@ -25,7 +26,7 @@ def best_device() -> torch.device:
 
 
 def pad_value(config: ModelConfig) -> tuple[int, int, int]:
-    """The fixed RGB value that stands for pixels outside an image: the training pixels' mean.
+    """The fixed RGB value that stands for pixels outside an image: the mean that pixels are normalised by.
 
     After normalisation it is (nearly) the zero that the network's own padding puts there.
     """
@@ -33,16 +34,15 @@ def pad_value(config: ModelConfig) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def normalise(pixels: Tensor, config: ModelConfig) -> Tensor:
-    """Zero mean and unit variance by the training set's statistics.
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Zero mean and unit variance by the training set's statistics, or each image's own.
 
     Args:
         pixels: (B, 3, H, W), 0..255.
-        config: Keeps `mean` and `std`.
+        mean: (B, 3) or (1, 3).
+        std: Likewise.
     """
-    mean = torch.tensor(config.mean, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(config.std, device=pixels.device).view(3, 1, 1)
-    return (pixels - mean) / std
+    return (pixels - mean[..., None, None]) / std[..., None, None]
 
 
 class Inference:
@@ -62,6 +62,12 @@ class Inference:
         folded = _fold_batch_norm(copy.deepcopy(network).eval())
         self._network = folded.to(self.device).to(memory_format=torch.channels_last)
 
+    def for_image(self, statistics: ChannelStatistics | None) -> Inference:
+        """The same network, asked about one image; see `ModelConfig.for_image`."""
+        bound = copy.copy(self)
+        bound.config = self.config.for_image(statistics)
+        return bound
+
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Applies the network.
@@ -73,13 +79,16 @@ class Inference:
             Log-probabilities of the regions (B, class, H, W) and heat maps (B, class, H, W), each fused over the
             scales where the configuration says so; heat that is not fused is unclamped. A task without classes
             gives an axis of length 0.
+
+        Raises:
+            ValueError: Each image has its own statistics, and `for_image` was not asked.
         """
         batch = (
             torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         )
-        maps = self._network(
-            normalise(batch.float(), self.config).contiguous(memory_format=torch.channels_last)
-        )
+        mean, std = (torch.tensor([values], device=self.device) for values in self.config.statistics)
+        normalised = normalise(batch.float(), mean, std)
+        maps = self._network(normalised.contiguous(memory_format=torch.channels_last))
         empty = batch.new_zeros((len(batch), 0, *batch.shape[-2:]), dtype=torch.float32)
         scales = None if self.config.inference.fusion else 1
         regions = fuse(maps.regions, scales) if maps.regions else empty

@@ -6,7 +6,7 @@ Comes in from the bridge's `targets`, goes to `dataset` and `training`. Knows no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,31 @@ IGNORE_LABEL: Final = 255
 
 MAX_CELL_CLASSES: Final = 16
 """`Example.complete` keeps one bit per cell class."""
+
+
+class ChannelStatistics(NamedTuple):
+    """What pixels are normalised by.
+
+    Attributes:
+        mean: Of red, green and blue, in 0..255.
+        std: Standard deviation of each, in 0..255; a flat channel has 1.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @staticmethod
+    def of_counts(counts: NDArray[np.integer[Any]]) -> ChannelStatistics:
+        """From how often each value occurs: (3, 256), red, green, blue.
+
+        >>> ChannelStatistics.of_counts(np.eye(256, dtype=int)[[7, 8, 255]])
+        ChannelStatistics(mean=(7.0, 8.0, 255.0), std=(1.0, 1.0, 1.0))
+        """
+        values, pixels = np.arange(256), counts[0].sum()
+        mean = counts @ values / pixels
+        variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / pixels
+        red, green, blue = zip(mean.tolist(), np.maximum(np.sqrt(variance), 1.0).tolist(), strict=True)
+        return ChannelStatistics((red[0], green[0], blue[0]), (red[1], green[1], blue[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,7 @@ class Example:
         complete: uint16 (row, col), bit c set where every cell of class c is marked.
         ignored: bool (row, col), where neither task counts.
         image_name: Name of the image that it is a piece of, shared by all pieces of one image; empty: `name`.
+        statistics: Of the whole image; None where the model does not normalise each image by its own.
     """
 
     name: str
@@ -58,3 +84,4 @@ class Example:
     complete: NDArray[np.uint16]
     ignored: NDArray[np.bool_]
     image_name: str = ""
+    statistics: ChannelStatistics | None = None

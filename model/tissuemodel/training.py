@@ -65,7 +65,7 @@ class MultitaskTraining(lightning.LightningModule):  # type: ignore[misc]  # its
 
     def losses(self, batch: Batch) -> list[TaskLosses]:
         """Both tasks' losses at each scale."""
-        image = normalise(batch.image.float(), self.config)
+        image = normalise(batch.image.float(), batch.mean, batch.std)
         maps = self.network(image.contiguous(memory_format=torch.channels_last))
         scales = len(batch.labels)
         regions = self._region_losses(batch, maps.regions) if maps.regions else [None] * scales

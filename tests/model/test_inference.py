@@ -10,6 +10,7 @@ from torch import nn
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.inference import Inference, best_device, normalise, pad_value
+from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import MIN_FUSED_HEAT, MultitaskUNet, fuse
 
 CONFIG = ModelConfig(
@@ -22,6 +23,7 @@ CONFIG = ModelConfig(
     network=NetworkConfig((6, 8, 10, 12)),
 )
 CPU = torch.device("cpu")
+MEAN, STD = torch.tensor([CONFIG.mean]), torch.tensor([CONFIG.std])
 
 
 def trained(config: ModelConfig = CONFIG) -> MultitaskUNet:
@@ -77,7 +79,7 @@ def test_without_fusion_only_the_finest_scale_is_asked() -> None:
     plain = replace(CONFIG, inference=InferenceConfig(fusion=False))
     with torch.no_grad():
         batch = torch.from_numpy(image).permute(0, 3, 1, 2).float()
-        finest = network(normalise(batch, CONFIG)).regions[0].log_softmax(dim=1)
+        finest = network(normalise(batch, MEAN, STD)).regions[0].log_softmax(dim=1)
 
     regions, _ = Inference(network, plain, CPU)(image)
 
@@ -104,7 +106,9 @@ def test_fused_heat_is_the_geometric_mean_of_the_scales_at_one_height(pooling: s
         CONFIG, inference=InferenceConfig(cell_fusion=True), targets=TargetConfig(heat_pooling=pooling)
     )
     network, image = trained(config), pixels(1, 32, 48)
-    scales = warmed(network, normalise(torch.from_numpy(image).permute(0, 3, 1, 2).float(), CONFIG), pooling)
+    scales = warmed(
+        network, normalise(torch.from_numpy(image).permute(0, 3, 1, 2).float(), MEAN, STD), pooling
+    )
     product = np.ones((1, 2, 32, 48))
     for level, heat in enumerate(scales):
         up = nn.Upsample(size=(32, 48), mode="bilinear")(heat).double().numpy()
@@ -167,7 +171,31 @@ def test_the_padding_is_the_nearest_colour_to_what_normalises_to_zero() -> None:
     assert pad_value(replace(CONFIG, mean=(0.0, 254.5, 255.0))) == (0, 255, 255)
 
     padding = torch.tensor(pad_value(CONFIG), dtype=torch.float32).view(1, 3, 1, 1)
-    assert normalise(padding, CONFIG).abs().max() <= 0.5 / 40
+    assert normalise(padding, MEAN, STD).abs().max() <= 0.5 / 40
+
+
+def test_a_model_may_normalise_each_image_by_its_own_statistics() -> None:
+    network, image = trained(), pixels(1, 24, 32)
+    own = ChannelStatistics((120.0, 130.0, 140.0), (70.0, 60.0, 50.0))
+    per_image = Inference(network, replace(CONFIG, normalisation="image"), CPU)
+
+    with pytest.raises(ValueError, match="say which"):
+        per_image(image)
+    with pytest.raises(ValueError, match="missing"):
+        per_image.for_image(None)
+    asked = per_image.for_image(own)
+    expected = Inference(network, replace(CONFIG, mean=own.mean, std=own.std), CPU)(image)
+
+    np.testing.assert_array_equal(asked(image)[1], expected[1])
+    assert pad_value(asked.config) == (120, 130, 140)
+    assert not np.allclose(expected[1], Inference(network, CONFIG, CPU)(image)[1], atol=0.01)
+
+
+def test_a_model_that_normalises_by_its_training_set_asks_no_image() -> None:
+    infer, image = Inference(trained(), CONFIG, CPU), pixels(1, 24, 32)
+    own = ChannelStatistics((120.0, 130.0, 140.0), (70.0, 60.0, 50.0))
+
+    np.testing.assert_array_equal(infer.for_image(own)(image)[1], infer(image)[1])
 
 
 def test_the_best_device_is_one_that_can_compute() -> None:

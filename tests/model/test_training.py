@@ -296,7 +296,7 @@ def test_a_task_without_a_label_in_the_batch_says_nothing() -> None:
 def test_log_variances_do_not_drift_beyond_their_limits() -> None:
     config = prepare(CONFIG, TRAIN)
     module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(1))
-    batch = Batch(torch.zeros(1, 3, 8, 8), [], [], [])
+    batch = Batch(torch.zeros(1, 3, 8, 8), [], [], [], torch.zeros(1, 3), torch.ones(1, 3))
     with torch.no_grad():
         module.log_variances.copy_(torch.tensor([-9.0, 9.0]))
 
