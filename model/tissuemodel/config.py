@@ -6,10 +6,12 @@ Sizes in um unless the name says px.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
+
+from tissuemodel.labels import ChannelStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,38 @@ class ModelConfig:
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @property
+    def statistics(self) -> ChannelStatistics:
+        """What pixels are normalised by.
+
+        Raises:
+            ValueError: Each image has its own; ask `for_image` first.
+        """
+        if self.normalisation == "image":
+            raise ValueError(
+                "the model normalises each image by its own statistics: say which, with for_image"
+            )
+        return ChannelStatistics(self.mean, self.std)
+
+    def for_image(self, statistics: ChannelStatistics | None) -> ModelConfig:
+        """The configuration with an image's own statistics in place of its option, where it has that option.
+
+        Args:
+            statistics: Of the whole image; is only looked at where each image is normalised by its own.
+
+        Raises:
+            ValueError: They are needed and None.
+
+        >>> config = ModelConfig(("Tumor",), (), {}, 0.5, normalisation="image")
+        >>> config.for_image(ChannelStatistics((200, 150, 180), (30, 40, 20))).statistics.mean
+        (200, 150, 180)
+        """
+        if self.normalisation == "dataset":
+            return self
+        if statistics is None:
+            raise ValueError("the model normalises each image by its own statistics, and they are missing")
+        return replace(self, normalisation="dataset", mean=statistics.mean, std=statistics.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON.
