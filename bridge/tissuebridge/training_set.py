@@ -6,7 +6,7 @@ The way of the data: project -> annotations -> classes -> examples (`targets`), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
@@ -16,6 +16,7 @@ from tissuebridge.learnable import TrainingSummary
 from tissuebridge.objects import PathObject
 from tissuebridge.project.base import Image, Project
 from tissuebridge.project.resample import BlockCache, grid_of, read_grid
+from tissuebridge.project.statistics import image_statistics
 from tissuebridge.targets import annotated_windows, annotations_of, example_of
 from tissuemodel.labels import Example
 
@@ -48,10 +49,17 @@ class TrainingSet:
     images: Mapping[str, tuple[str, ...]]
 
 
-def build_training_set(project: Project, class_map: ClassMap | None = None) -> TrainingSet:
+def build_training_set(
+    project: Project, class_map: ClassMap | None = None, *, own_statistics: bool = False
+) -> TrainingSet:
     """Reads what a project's images are annotated with.
 
     Only objects that a person drew, accepted or edited count; only annotated parts of large images are read.
+
+    Args:
+        project: Images with annotations.
+        class_map: Roles, aliases and priorities of classes.
+        own_statistics: Measure each image's colours too, for a model that normalises each image by its own.
 
     Raises:
         AnnotationError: No image has an annotation, or a class is ambiguous.
@@ -68,7 +76,13 @@ def build_training_set(project: Project, class_map: ClassMap | None = None) -> T
         )
     pixel_size_um = median(image.pixel_size_um for image in annotated)
     examples = {
-        name: [e for image in part for e in examples_of(image, objects[image.name], classes, pixel_size_um)]
+        name: [
+            e
+            for image in part
+            for e in examples_of(
+                image, objects[image.name], classes, pixel_size_um, own_statistics=own_statistics
+            )
+        ]
         for name, part in parts.items()
     }
     summary = TrainingSummary.of(examples["train"], classes.labels, pixel_size_um)
@@ -95,9 +109,14 @@ def split_images(project: Project) -> dict[str, list[Image]]:
 
 
 def examples_of(
-    image: Image, objects: Sequence[PathObject], classes: Classes, pixel_size_um: float
+    image: Image,
+    objects: Sequence[PathObject],
+    classes: Classes,
+    pixel_size_um: float,
+    *,
+    own_statistics: bool = False,
 ) -> list[Example]:
-    """The annotated pieces of an image at the model's pixel size."""
+    """The annotated pieces of an image at the model's pixel size, with the whole image's statistics where asked."""
     if not objects:
         return []
     with BlockCache(image.open_pixels()) as pixels:
@@ -106,15 +125,19 @@ def examples_of(
             objects, classes.labels, image.name, explicit_priority=classes.explicit_priority
         )
         margin_px = 3 * CELL_DIAMETER_UM / pixel_size_um
+        statistics = image_statistics(pixels, image.pixel_size_um) if own_statistics else None
         return [
-            example_of(
-                drawn,
-                window,
-                grid.downsample,
-                read_grid(pixels, grid, *window),
-                f"{image.name}, row {window[0]}, column {window[1]}",
-                margin_px=margin_px,
-                image_name=image.name,
+            replace(
+                example_of(
+                    drawn,
+                    window,
+                    grid.downsample,
+                    read_grid(pixels, grid, *window),
+                    f"{image.name}, row {window[0]}, column {window[1]}",
+                    margin_px=margin_px,
+                    image_name=image.name,
+                ),
+                statistics=statistics,
             )
             for window in annotated_windows(objects, grid.width, grid.height, grid.downsample)
         ]

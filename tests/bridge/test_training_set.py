@@ -84,6 +84,20 @@ def test_of_a_large_image_only_the_annotated_blocks_are_read() -> None:
     assert built.train[0].points.tolist() == [[3000 - 2048, 100]]
 
 
+def test_every_piece_of_an_image_has_the_whole_images_statistics_where_asked() -> None:
+    large = image("large", [], 4096)
+    large.pixels[:2048] = 100
+    large.drawn = [
+        PathObject(shapely.box(x, 100, x + 20, 120), path_class=PathClass("Tumor")) for x in (0, 3000)
+    ]
+
+    plain = build_training_set(Drawn([large]))
+    built = build_training_set(Drawn([large]), own_statistics=True)
+
+    assert [example.statistics for example in plain.train] == [None, None]
+    assert [example.statistics for example in built.train] == [((150.0,) * 3, (50.0,) * 3)] * 2
+
+
 def test_what_a_run_wrote_is_not_learnt_from() -> None:
     origin = Provenance("run", "analyse", "model", "digest", "0.1")
     ours = [with_provenance(obj, origin) for obj in ANNOTATED]
