@@ -26,6 +26,7 @@ from tissuebridge.objects import REGION_OF_INTEREST, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image
 from tissuebridge.project.resample import BlockCache, Grid, grid_of, to_full_resolution
+from tissuebridge.project.statistics import image_statistics
 from tissuebridge.strips import Work, compute_missing
 from tissuebridge.tiles import AnalysedArea, TilePlan, halo_px
 from tissuebridge.vectorize import polygonise
@@ -106,7 +107,12 @@ def analyse(
         grid = grid_of(source.levels, image.pixel_size_um, model.pixel_size_um)
         area = _analysed_area(image, grid, chosen)
         plan = _plan(grid, model, chosen.tile_size)
-        journal = Journal.open(journal_dir, plan, len(model.cell_classes), _decides(image, model, grid, area))
+        decides = _decides(image, model, grid, area)
+        if model.normalises_each_image:
+            statistics = image_statistics(source, image.pixel_size_um, cancelled or _never)
+            predictor = predictor.for_image(statistics)
+            decides["statistics"] = statistics
+        journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides)
         work = Work(image.name, source, grid, plan, area, chosen.batch_size)
         tiles = compute_missing(work, predictor, journal, progress or _silent, cancelled or _never)
     return _concluded(image, model, work, journal, tiles, chosen)

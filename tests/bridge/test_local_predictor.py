@@ -14,6 +14,7 @@ from tissuebridge.predictor.local import LocalPredictor
 from tissuemodel.checkpoint import Checkpoint, build_network, make_checkpoint, save_checkpoint
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.inference import Inference
+from tissuemodel.labels import ChannelStatistics
 
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma"),
@@ -112,6 +113,20 @@ def test_a_saved_model_is_loaded_and_predicts_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         loaded.predict(TILES).heat, LocalPredictor(checkpoint()).predict(TILES).heat
     )
+
+
+def test_a_model_that_normalises_each_image_says_so_and_is_told() -> None:
+    own = ChannelStatistics((90.0, 60.0, 30.4), (20.0, 30.0, 40.0))
+    model = checkpoint(replace(CONFIG, normalisation="image"))
+    predictor = LocalPredictor(model)
+
+    bound = predictor.for_image(own)
+
+    assert predictor.description.normalises_each_image
+    assert not LocalPredictor(checkpoint()).description.normalises_each_image
+    assert bound.description == replace(predictor.description, pad_value=(90, 60, 30))
+    as_fixed = replace(CONFIG, mean=own.mean, std=own.std)
+    np.testing.assert_array_equal(bound.predict(TILES).heat, Inference(model.network, as_fixed)(TILES)[1])
 
 
 def test_a_folder_that_is_no_model_is_a_model_error_that_names_the_file(tmp_path: Path) -> None:

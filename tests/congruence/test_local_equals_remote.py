@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -118,13 +119,17 @@ def test_an_image_without_a_cell_or_region_is_the_same(client: Client, tmp_path:
     assert_same(local, remote)
 
 
-def test_a_network_with_weights_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("normalisation", ["dataset", "image"])
+def test_a_network_with_weights_says_the_same(
+    normalisation: Literal["dataset", "image"], tmp_path: Path
+) -> None:
     torch.manual_seed(3)
     config = ModelConfig(
         ("Tumor", "Stroma"),
         ("Mast cell",),
         {},
         0.5,
+        normalisation=normalisation,
         network=NetworkConfig((4, 8)),
         targets=TargetConfig((5.0,)),
         inference=InferenceConfig(min_distance_um=(2.0,), thresholds=(-9.0,), floor=-10.0),

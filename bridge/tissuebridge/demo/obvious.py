@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tissuebridge.learnable import TrainingSummary
 from tissuebridge.predictor.base import ModelDescription, Prediction
+from tissuemodel.labels import ChannelStatistics
 
 SMALLEST_NUCLEUS_UM2: Final = 10.0
 SMOOTHING_UM: Final = 0.5
@@ -56,6 +57,10 @@ class ObviousPredictor:
     def description(self) -> ModelDescription:
         """What the engine must know of it."""
         return self._description
+
+    def for_image(self, statistics: ChannelStatistics) -> ObviousPredictor:
+        """The same for every image."""
+        return self
 
     def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         """One class everywhere, and a peak of 1 at the centre of each dark component.

@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tissuemodel.labels import ChannelStatistics
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
@@ -32,6 +34,7 @@ class ModelDescription:
         floor: Candidates below this score are not kept at all.
         cross_class_radius_um: Of two cells of different classes within it the higher score stays; None: both stay.
         mode_filter: Whether the 3x3 mode filter smooths the regions.
+        normalises_each_image: Whether it must be told the statistics of each image (`Predictor.for_image`).
     """
 
     name: str
@@ -49,6 +52,7 @@ class ModelDescription:
     floor: float
     cross_class_radius_um: float | None
     mode_filter: bool
+    normalises_each_image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +84,13 @@ class Predictor(Protocol):
             tiles: uint8 (tile, row, col, 3); rows and columns multiples of `ModelDescription.stride`.
 
         The engine refuses maps with NaN or infinity, whoever gives them.
+        """
+        ...
+
+    def for_image(self, statistics: ChannelStatistics) -> Predictor:
+        """The network for one image; asked only where `ModelDescription.normalises_each_image`.
+
+        Args:
+            statistics: Of the whole image; also what stands for pixels outside follows from them.
         """
         ...

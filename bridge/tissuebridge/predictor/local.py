@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from tissuemodel.config import ModelConfig
 from tissuemodel.inference import Inference, pad_value
+from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import reach
 
 
@@ -48,6 +51,13 @@ class LocalPredictor:
         """Applies the network; see `tissuebridge.predictor.base.Predictor`."""
         return Prediction(*self._infer(tiles))
 
+    def for_image(self, statistics: ChannelStatistics) -> LocalPredictor:
+        """The same network, normalising by an image's own statistics; nothing is copied."""
+        bound = copy.copy(self)
+        bound._infer = self._infer.for_image(statistics)
+        bound._description = replace(self._description, pad_value=pad_value(bound._infer.config))
+        return bound
+
 
 def describe(checkpoint: Checkpoint) -> ModelDescription:
     """What the engine must know of a checkpoint."""
@@ -68,6 +78,7 @@ def describe(checkpoint: Checkpoint) -> ModelDescription:
         floor=inference.floor,
         cross_class_radius_um=inference.cross_class_radius_um,
         mode_filter=inference.mode_filter,
+        normalises_each_image=config.normalisation == "image",
     )
 
 

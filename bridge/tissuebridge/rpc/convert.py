@@ -89,6 +89,7 @@ def model_message(name: str, model: ModelDescription) -> models_wire.Model:
         floor=model.floor,
         cross_class_radius_um=model.cross_class_radius_um,
         mode_filter=model.mode_filter,
+        normalises_each_image=model.normalises_each_image,
     )
 
 
@@ -111,6 +112,7 @@ def model_of(message: models_wire.Model) -> ModelDescription:
         floor=message.floor,
         cross_class_radius_um=radius,
         mode_filter=message.mode_filter,
+        normalises_each_image=message.normalises_each_image,
     )
 
 

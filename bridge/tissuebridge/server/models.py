@@ -18,6 +18,7 @@ from tissuebridge.predictor.base import ModelDescription, Prediction, Predictor
 from tissuebridge.rpc import convert
 from tissuebridge.rpc.v1 import models_pb2 as wire
 from tissuebridge.rpc.v1 import models_pb2_grpc
+from tissuemodel.labels import ChannelStatistics
 
 
 class ModelList:
@@ -82,6 +83,9 @@ class _Turns:
 
     def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         return self._network.submit(self._predict, tiles).result()
+
+    def for_image(self, statistics: ChannelStatistics) -> Predictor:
+        return _Turns(self._predictor.for_image(statistics), self._network, self._cancelled)
 
     def _predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         # The call may have ended while it waited for its turn.
