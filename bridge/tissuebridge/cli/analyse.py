@@ -13,9 +13,9 @@ from uuid import uuid4
 import typer
 
 from tissuebridge import pipeline
-from tissuebridge.cli.console import Json, PixelSize, Source, bar, open_source, print_json, say
+from tissuebridge.cli.console import Json, PixelSize, Source, bar, load_starter, open_source, print_json, say
 from tissuebridge.client import Client
-from tissuebridge.errors import Cancelled, PartialResult, TissuebridgeError, UsageError
+from tissuebridge.errors import Cancelled, PartialResult, TissuebridgeError
 from tissuebridge.geojson_write import write_objects
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image, Project
@@ -34,7 +34,9 @@ def analyse(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="DIR", help="A folder that `train` wrote; with --server: a model's name."
+            "--model",
+            metavar="DIR",
+            help="A folder that `train` wrote; with --server: a model's name. Without: the starter model.",
         ),
     ] = None,
     output: Annotated[
@@ -56,12 +58,10 @@ def analyse(
     json: Json = False,
 ) -> None:
     """Find regions and cells in the images of SOURCE; write NAME.geojson for each, for QuPath."""
-    if model is None and server is None:
-        raise UsageError("no --model: name a folder that `tissuebridge train` wrote")
     project = open_source(source, pixel_size)
     folder = output or project.default_output
     options = AnalysisOptions(tile_size=tile_size, batch_size=batch_size, run_id=uuid4().hex)
-    engine = _remote(server, model or "", ca) if server else _local(Path(model or ""))
+    engine = _remote(server, model or "", ca) if server else _local(None if model is None else Path(model))
     check_writable(folder)
     with engine as analyser, bar("analysing", "tile") as step:
         done, failed = _analyse_all(project, analyser, folder, options, step)
@@ -101,11 +101,11 @@ def _analyse_all(
 
 
 @contextmanager
-def _local(folder: Path) -> Iterator[Analyser]:
-    """Analyses in this process."""
+def _local(folder: Path | None) -> Iterator[Analyser]:
+    """Analyses in this process; without a folder, with the starter model."""
     from tissuebridge.predictor.local import LocalPredictor
 
-    predictor = LocalPredictor.load(folder)
+    predictor = load_starter() if folder is None else LocalPredictor.load(folder)
 
     def analyser(
         image: Image, journal: Path, options: AnalysisOptions, step: Callable[..., None]

@@ -6,15 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from tqdm import tqdm
 
+from tissuebridge import starter
 from tissuebridge.classes import ClassMap
 from tissuebridge.errors import UsageError
+from tissuebridge.model_card import CARD_FILE
 from tissuebridge.project.folder import FolderProject, SingleImage, open_image
+
+if TYPE_CHECKING:
+    from tissuebridge.predictor.local import LocalPredictor
 
 Source = Annotated[Path, typer.Argument(help="An image, or a folder of images with QuPath-exported GeoJSON.")]
 PixelSize = Annotated[
@@ -49,6 +54,26 @@ def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | Si
 def class_map(path: Path | None) -> ClassMap | None:
     """The class map of `--classes`, or None."""
     return ClassMap.load(path) if path else None
+
+
+def load_starter() -> LocalPredictor:
+    """The starter model; says that it is used, what for, and where its limits are written.
+
+    Raises:
+        UsageError: This copy of the package has none.
+        ModelError: It is damaged.
+    """
+    from tissuebridge.predictor.local import LocalPredictor
+
+    folder = starter.starter_folder()
+    predictor = LocalPredictor.load(folder)
+    model, record = predictor.description, predictor.checkpoint.record
+    finds = record.get("description") or ", ".join((*model.region_classes, *model.cell_classes))
+    say(
+        f"no --model: using the starter model ({finds}; {model.pixel_size_um:g} µm per pixel). "
+        f"What it is not for: {folder / CARD_FILE}"
+    )
+    return predictor
 
 
 def say(text: str) -> None:

@@ -7,17 +7,22 @@ from typing import Annotated
 
 import typer
 
-from tissuebridge.cli.console import print_json, say
+from tissuebridge.cli.console import load_starter, print_json, say
 from tissuebridge.errors import UsageError
 from tissuebridge.rpc.transport import DEFAULT_PORT
 from tissuebridge.server.serve import Server, ServerOptions
+from tissuebridge.starter import STARTER_NAME
 
 
 def serve(
     model: Annotated[
-        list[Path],
-        typer.Option("--model", metavar="DIR", help="A folder that `train` wrote; may be repeated."),
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            metavar="DIR",
+            help="A folder that `train` wrote; may be repeated. Without: the starter model.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Where to listen; beyond this machine only with a certificate.")
     ] = "127.0.0.1",
@@ -33,8 +38,8 @@ def serve(
     from tissuebridge.predictor.local import LocalPredictor
     from tissuebridge.server.serve import serve as serve_models
 
-    models = {}
-    for folder in model:
+    models = {} if model else {STARTER_NAME: load_starter()}
+    for folder in model or ():
         name = folder.resolve().name.lower()
         if name in models:
             raise UsageError(f"two models are called {name!r}; rename one of the folders")

@@ -184,7 +184,6 @@ def test_images_of_other_kinds_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "code", "fragment"),
     [
-        (["analyse", "PROJECT", "--pixel-size", "0.5"], 2, "--model"),
         (["analyse", "nowhere", "--model", "MODEL"], 2, "nowhere"),
         (["analyse", "PROJECT", "--model", "nowhere", "--pixel-size", "0.5"], 3, "train"),
         (["analyse", "PROJECT", "--model", "MODEL"], 5, "--pixel-size"),
