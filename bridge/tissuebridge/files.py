@@ -7,19 +7,17 @@ it was.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from tissuebridge.errors import StorageError, TissuebridgeError
+from tissuemodel.atomic import TEMPORARY_PREFIX, whole_file
 
-TEMPORARY_PREFIX: Final = ".tissuebridge-"
-"""Temporary files start so and end in ``.tmp``; after a kill they may be deleted by hand."""
+__all__ = ["TEMPORARY_PREFIX", "atomic_write", "storage_error"]
 
 _CURES: Final = {
     errno.ENOSPC: "Free some space on that disk and run again",
@@ -57,15 +55,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.tmp"
-        # "x" instead of tempfile, whose mode 0600 would shut colleagues out of the results.
-        with _removed_on_failure(temporary):
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        _sync_folder(target.parent)
+        with whole_file(target) as file:
+            yield file
     except OSError as error:
         if isinstance(error, TissuebridgeError):
             raise
@@ -80,25 +71,3 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """
     cure = _CURES.get(error.errno or 0, "Check the folder and run again")
     return StorageError(f"{path}: cannot be written: {error.strerror or error}. {cure}.")
-
-
-@contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:  # also Ctrl-C: nothing half-written stays behind
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename survive a power loss; Windows has no such call, some network disks refuse it."""
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,15 +1,14 @@
 """A trained model as a folder: `model.safetensors` (weights) and `model.json` (everything else).
 
-Comes in from `training`, goes to `inference`. No pickle is ever read or written; both files are written atomically
-and the weights' digest stands in the JSON, so that a flipped bit is found.
+Comes in from `training`, goes to `inference`. No pickle is ever read or written; the weights' digest stands in the
+JSON, so that a flipped bit is found, and whenever saving is killed the old or the new model is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,16 @@ import torch
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 
+from tissuemodel.atomic import leftovers, write_together
 from tissuemodel.config import ModelConfig
-from tissuemodel.labels import IGNORE_LABEL, MAX_CELL_CLASSES
 from tissuemodel.network import MultitaskUNet
+from tissuemodel.rules import impossible
 
 FORMAT: Final = 1
 WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "model.json"
 MAX_WEIGHTS_BYTES: Final = 1 << 30
 MAX_CONFIG_BYTES: Final = 8 << 20
-MAX_CELL_UM: Final = 1000.0
-"""No cell is wider and no two cells are kept farther apart."""
 
 
 class CheckpointError(ValueError):
@@ -71,10 +69,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """Writes both files beside the old ones, then renames them, the JSON last, since it vouches for the weights.
 
     A full disk or a record that is no JSON leaves the old model as it was. A computer that stops between the two
-    renames leaves a model that `load_checkpoint` refuses.
+    renames leaves the new JSON under its temporary name, where `load_checkpoint` finds it.
 
     Raises:
-        OSError: The folder cannot be written.
+        OSError: The folder cannot be written. Where only the last rename failed, the new model loads nevertheless.
         TypeError: The record holds something that is no JSON value.
         ValueError: The record holds NaN or infinity.
     """
@@ -89,26 +87,42 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     }
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace_all({folder / WEIGHTS_FILE: weights, folder / CONFIG_FILE: text.encode()})
+    write_together({folder / WEIGHTS_FILE: weights, folder / CONFIG_FILE: text.encode()})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Reads a model folder and checks that it is whole.
 
+    Where saving was killed between its two renames, the new JSON is found under its temporary name, and the rename is
+    done if the folder can be written.
+
     Raises:
         CheckpointError: A file is missing, too large, damaged, tampered with or of another format, or the weights
             do not fit the classes.
     """
-    about = _read_about(folder)
+    path = folder / CONFIG_FILE
+    try:
+        return _load(folder, path)
+    except CheckpointError:
+        for candidate in (*leftovers(path), path):  # the last: somebody may be saving just now
+            with contextlib.suppress(CheckpointError):
+                checkpoint = _load(folder, candidate)
+                with contextlib.suppress(OSError):
+                    candidate.replace(path)
+                return checkpoint
+        raise
+
+
+def _load(folder: Path, path: Path) -> Checkpoint:
+    """The model of the weights in a folder with the JSON at a path."""
+    about = _read_about(path)
     try:
         config = ModelConfig.from_dict(about["config"])
         name, digest, sha256 = str(about["name"]), str(about["digest"]), str(about["weights_sha256"])
         record = dict(about.get("record", {}))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG_FILE}: not a configuration of this version ({error})"
-        ) from error
-    _check(folder, config)
+        raise CheckpointError(f"{path}: not a configuration of this version ({error})") from error
+    _check(path, config)
     weights = _read(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(weights).hexdigest() != sha256 or _digest(weights, config) != digest:
         raise CheckpointError(
@@ -117,8 +131,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(name, config, _network(folder, config, weights).eval(), digest, record)
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
+def _read_about(path: Path) -> dict[str, Any]:
     text = _read(path, MAX_CONFIG_BYTES)
     try:
         about = json.loads(text)
@@ -147,34 +160,11 @@ def _read(path: Path, limit: int) -> bytes:
     return content
 
 
-def _check(folder: Path, config: ModelConfig) -> None:
+def _check(path: Path, config: ModelConfig) -> None:
     """Refuses configurations that are well-formed but make no sense together."""
-    wrong = [what for what, is_right in _rules(config).items() if not is_right]
-    if wrong:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: impossible {', '.join(wrong)}; train the model again")
-
-
-def _rules(config: ModelConfig) -> dict[str, bool]:
-    """What must hold; written so that NaN breaks a rule."""
-    regions, cells, widths = config.region_classes, config.cell_classes, config.network.widths
-    targets, inference = config.targets, config.inference
-    radius = inference.cross_class_radius_um
-    per_cell = (targets.diameters_um, inference.min_distance_um, inference.thresholds)
-    lengths_um = (*targets.diameters_um, *inference.min_distance_um)
-    return {
-        "number of classes": len(regions) + len(cells) > 0
-        and len(regions) < IGNORE_LABEL
-        and len(cells) <= MAX_CELL_CLASSES,
-        "class names": len(set(regions)) == len(regions) and len(set(cells)) == len(cells),
-        "number of values for each cell class": all(len(values) == len(cells) for values in per_cell),
-        "diameters or distances": all(0 < length <= MAX_CELL_UM for length in lengths_um)
-        and (radius is None or 0 <= radius <= MAX_CELL_UM),
-        "thresholds": all(math.isfinite(score) for score in (*inference.thresholds, inference.floor)),
-        "widths": 2 <= len(widths) <= 7 and all(0 < width <= 2048 for width in widths),
-        "pixel size": 0.01 <= config.pixel_size_um <= 100,
-        "mean or std": all(0 <= mean <= 255 for mean in config.mean)
-        and all(0 < std <= 255 for std in config.std),
-    }
+    if wrong := impossible(config):
+        told = ", ".join(f"{key} ({allowed})" for key, allowed in wrong.items())
+        raise CheckpointError(f"{path}: impossible values (what is allowed): {told}; train the model again")
 
 
 def _network(folder: Path, config: ModelConfig, weights: bytes) -> MultitaskUNet:
@@ -208,19 +198,3 @@ def _pack(network: MultitaskUNet) -> bytes:
 def _digest(weights: bytes, config: ModelConfig) -> str:
     canonical = json.dumps(config.to_dict(), sort_keys=True, ensure_ascii=True).encode()
     return hashlib.sha256(hashlib.sha256(weights).digest() + canonical).hexdigest()
-
-
-def _replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Temporary files in the same folder, fsync, rename: Lightning's own saving is not atomic everywhere."""
-    temporary = {path: path.with_name(f".{path.name}.tmp") for path in contents}
-    try:
-        for path, content in contents.items():
-            with temporary[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in contents:
-            temporary[path].replace(path)
-    finally:
-        for leftover in temporary.values():
-            leftover.unlink(missing_ok=True)
