@@ -1,7 +1,8 @@
 """Images drawn in code and a network made by hand, for tests of the engine."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,8 @@ class ArrayImage:
     name: str = "drawn"
     drawn: Sequence[PathObject] = ()
     is_closed: bool = True
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[Path] = ()
 
     @property
     def identity(self) -> ImageIdentity:

@@ -23,7 +23,7 @@ from tissuebridge.errors import (
 from tissuebridge.geojson import about_of, read_objects, write_objects
 from tissuebridge.objects import PathClass, PathObject
 from tissuebridge.project.base import Image, Project
-from tissuebridge.project.folder import FolderImage, FolderProject, open_image, result_path
+from tissuebridge.project.folder import FolderImage, FolderProject, holds_images, open_image, result_path
 
 FEATURE = {
     "type": "Feature",
@@ -293,3 +293,16 @@ def test_results_can_be_rewritten_and_a_persons_file_cannot(tmp_path):
     assert len(read_objects(path)) == 1
     assert annotations.read_bytes() == before
     assert [obj.class_name for obj in FolderProject(tmp_path, 0.5).images[0].objects()] == ["CD3"]
+
+
+def test_a_folder_holds_images_itself_or_in_images(tmp_path):
+    png(tmp_path / "flat" / "a.png")
+    png(tmp_path / "deep" / "images" / "a.png")
+    geojson(tmp_path / "none" / "a.geojson", FEATURE)
+
+    assert [holds_images(tmp_path / folder) for folder in ("flat", "deep", "none", "missing")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

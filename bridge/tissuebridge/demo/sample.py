@@ -116,7 +116,7 @@ def write_project(
         Conflict: An annotation file there is a person's.
         StorageError: Something could not be written.
     """
-    splits: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {"validation": []}  # said, so that all of the one image is learnt from
     for split, name, pixels, objects in parts:
         splits.setdefault(split, []).append(name)
         save_png(folder / "images" / f"{name}.png", pixels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -131,6 +132,16 @@ class Image(Protocol):
         Raises:
             CalibrationError: It has none and none was given.
         """
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a person entered about the image, key to text (QuPath's project metadata); empty where there is none."""
+        ...
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Its files on this machine, the pixels' first, then the annotations', if any; empty where it has none here."""
         ...
 
     def open_pixels(self) -> PixelSource:

@@ -90,6 +90,16 @@ class FolderImage:
             raise pixel_size_um
         return pixel_size_um
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """None: a folder has no place for it."""
+        return {}
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The image's file, and its GeoJSON's, if there is one."""
+        return (self.path, self.annotations) if self.annotations else (self.path,)
+
     def open_pixels(self) -> PixelSource:
         """Opens the pixels; close them after use (they are a context manager).
 
@@ -247,6 +257,16 @@ def result_path(output: Path, image: Image) -> Path:
                 "Choose another --output."
             )
     return output / f"{image.name}.geojson"
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder is, or would be, opened as a project with images.
+
+    >>> holds_images(Path("no such folder"))
+    False
+    """
+    folders = [place for place in (folder, folder / "images") if place.is_dir()]
+    return any(_name_of(path, IMAGE_SUFFIXES) for place in folders for path in _files(place))
 
 
 def _name_of(path: Path, suffixes: Sequence[str]) -> str | None:

@@ -6,8 +6,9 @@ fixed grid once. The engine's thread waits in `read_block` until the call's read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from threading import Condition
 from types import TracebackType
 from typing import Self
@@ -147,6 +148,16 @@ class RemoteImage:
     def pixel_size_um(self) -> float:
         """The size of a full-resolution pixel in um."""
         return self._order.pixel_size_um
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """None: the client keeps it."""
+        return {}
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """None: they are the client's."""
+        return ()
 
     def open_pixels(self) -> RemotePixels:
         """The pixels, as they come from the client."""

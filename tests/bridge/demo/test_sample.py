@@ -72,4 +72,4 @@ def test_a_project_can_be_written_over_an_earlier_one_and_its_objects_are_a_pers
     (obj,) = project.images[0].objects()
     assert obj.geometry.area == 64
     assert is_persons(obj)
-    assert json.loads((tmp_path / "splits.json").read_text()) == {"test": ["a"]}
+    assert json.loads((tmp_path / "splits.json").read_text()) == {"validation": [], "test": ["a"]}
