@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tissuemodel.config import ModelConfig
+from tissuemodel.counts import RegionCounts, match_cells
 from tissuemodel.detection import Candidates, peaks, subpixel
-from tissuemodel.evaluation import CellTally
+from tissuemodel.evaluation import CellTally, Evaluation
 from tissuemodel.inference import Inference, pad_value
 from tissuemodel.labels import Example
 from tissuemodel.network import MultitaskUNet
@@ -23,6 +24,8 @@ TOLERANCE_UM: Final = 2.0
 """A peak this near to a marked cell found it: the paper's 8 px at 0.243 um/px."""
 DISTANCES_UM: Final = (1.5, 2.0, 2.5, 3.0)
 """Minimum distances of two peaks to choose from: a quarter to more than half of a nucleus."""
+BAND_UM: Final = 10.0
+"""Width of the bands along borders in which regions are scored by themselves too."""
 UNTUNED_THRESHOLD: Final = 0.5
 """Half the height of a perfect peak, for a class of which no cell can be checked."""
 
@@ -63,6 +66,46 @@ def choose_detection(network: MultitaskUNet, config: ModelConfig, examples: Sequ
     return replace(config, inference=inference)
 
 
+def validation_scores(
+    network: MultitaskUNet, config: ModelConfig, examples: Sequence[Example]
+) -> dict[str, Any]:
+    """How well a network does on examples, as `evaluation.Evaluation` says it, a unit being an image.
+
+    On the very examples that the thresholds were chosen on, cells flatter a little.
+
+    Args:
+        network: Trained.
+        config: With thresholds and minimum distances chosen.
+        examples: Annotated pieces.
+    """
+    infer = Inference(network, config)
+    evaluation = Evaluation(config.region_classes, config.cell_classes)
+    tolerance = TOLERANCE_UM / config.pixel_size_um
+    for example in examples:
+        labels, heat = maps_of(infer.for_image(example.statistics), example.image)
+        found = cells_in(heat, config.inference.min_distance_um, config)
+        countable = _countable(example, found)
+        truth = marked_in(example)
+        evaluation.candidates.add(found.xy, found.class_index, found.score, *truth, countable, tolerance)
+        thresholds = np.array([*config.inference.thresholds, 0.0])
+        kept = found.score >= thresholds[found.class_index]
+        matched = match_cells(
+            found.xy[kept], found.class_index[kept], found.score[kept], *truth, countable[kept], tolerance
+        )
+        regions = RegionCounts.of(
+            example.regions, labels, len(config.region_classes), band_px=BAND_UM / config.pixel_size_um
+        )
+        evaluation.add(example.name, regions, matched.confusion(len(config.cell_classes)))
+    images = {example.name: example.image_name or example.name for example in examples}
+    results = evaluation.results(images)
+    told = {key: results[key] for key in ("regions", "cells", "micro", "macro", "detection")}
+    return told | {
+        "images": len(set(images.values())),
+        "tolerance_um": TOLERANCE_UM,
+        "intervals": results["intervals"] | {"unit": "image"},
+    }
+
+
 def heat_of(infer: Inference, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The heat maps of a small image in a single pass of the network.
 
@@ -73,9 +116,21 @@ def heat_of(infer: Inference, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         (class, row, col), unclamped.
     """
+    return maps_of(infer, image)[1]
+
+
+def maps_of(infer: Inference, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The most likely region and the heat maps of a small image in a single pass of the network.
+
+    Returns:
+        uint8 (row, col), index of the region class (0 without any); (class, row, col), unclamped.
+    """
     height, width = image.shape[:2]
-    _, heat = infer(_padded(image, infer.config)[None])
-    return np.ascontiguousarray(heat[0, :, :height, :width])
+    log_p, heat = infer(_padded(image, infer.config)[None])
+    if not log_p.shape[1]:
+        return np.zeros((height, width), np.uint8), np.ascontiguousarray(heat[0, :, :height, :width])
+    labels = log_p[0].argmax(axis=0)[:height, :width].astype(np.uint8)
+    return labels, np.ascontiguousarray(heat[0, :, :height, :width])
 
 
 def cells_in(heat: NDArray[np.float32], min_distance_um: Sequence[float], config: ModelConfig) -> Candidates:
@@ -101,17 +156,31 @@ def cells_in(heat: NDArray[np.float32], min_distance_um: Sequence[float], config
 
 
 def _add(tally: CellTally, example: Example, found: Candidates, config: ModelConfig) -> None:
-    row, col = found.pixels.T
-    countable = (example.complete[row, col] >> found.class_index) & 1 == 1
     tally.add(
         found.xy,
         found.class_index,
         found.score,
-        example.points,
-        example.point_classes,
-        countable & ~example.ignored[row, col],
+        *marked_in(example),
+        _countable(example, found),
         TOLERANCE_UM / config.pixel_size_um,
     )
+
+
+def marked_in(example: Example) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The marked cells that can be found: (n, 2) places and (n,) classes of those inside and not ignored."""
+    height, width = example.ignored.shape
+    col, row = np.floor(example.points).astype(np.intp).T
+    counts = (col >= 0) & (col < width) & (row >= 0) & (row < height)
+    counts[counts] = ~example.ignored[row[counts], col[counts]]
+    return example.points[counts], example.point_classes[counts]
+
+
+def _countable(example: Example, found: Candidates) -> NDArray[np.bool_]:
+    """Whether each candidate lies where every cell of its class is marked and nothing is ignored."""
+    row, col = found.pixels.T
+    marked: NDArray[np.bool_] = (example.complete[row, col] >> found.class_index) & 1 == 1
+    marked &= ~example.ignored[row, col]
+    return marked
 
 
 def _padded(image: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.uint8]:

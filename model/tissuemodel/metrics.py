@@ -1,16 +1,17 @@
 """How good cells and regions are, as pure functions on arrays.
 
-Used by `evaluation`, which adds up over images, and by `training`, which chooses thresholds. Predicted and
+Used by `evaluation`, which adds up over images, and by `calibration`, which chooses thresholds. Predicted and
 true cells come in as points, regions as label maps; counts, curves and scores go out. A score that is 0/0
-(nothing true and nothing predicted) is None, never 0 and never NaN. Source: METHOD.md, "Evaluation"; paper,
-Tables III-IV.
+(nothing true and nothing predicted) is never 0: a single one is None, one in an array NaN. Source: METHOD.md,
+"Evaluation"; paper, Tables III-IV.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -214,14 +215,104 @@ def confusion(
     return counts.reshape(n_classes, n_classes + 1).astype(np.int64)
 
 
-def f1_per_class(counts: NDArray[np.int64]) -> list[float | None]:
-    """F1 of each region class from `confusion`'s counts; None for a class neither true nor predicted.
+def border_bands(
+    labels: NDArray[np.uint8], width_px: float, n_classes: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where the labelled pixels near a border lie.
 
-    >>> f1_per_class(np.array([[3, 1, 0], [0, 0, 0]]))
-    [0.8571428571428571, 0.0]
+    People outline the inside of things and leave the borders out, where a model errs most; a score over all
+    labelled pixels flatters it. Distances are between the centres of pixels, the image's edge is no border.
+
+    Args:
+        labels: uint8 (row, col), class index; any index beyond the classes: not labelled.
+        width_px: How near is near.
+        n_classes: Number of region classes.
+
+    Returns:
+        Two masks, bool (row, col), each of labelled pixels with another pixel no farther than the width: *border*,
+        one that is not of its class, labelled or not (so within the width of the edge of what was drawn);
+        *interface*, one that is labelled with another class, also across a gap. The second is part of the first;
+        sparse annotations may have a border and no interface.
+
+    >>> labels = np.array([[0, 0, 0, 0, 255, 255, 0, 0, 1, 1]], np.uint8)
+    >>> border, interface = border_bands(labels, 1.0, n_classes=2)
+    >>> np.flatnonzero(border).tolist(), np.flatnonzero(interface).tolist()
+    ([3, 6, 7, 8], [7, 8])
     """
-    n_classes = len(counts)
-    tp = np.diagonal(counts)
-    fp = counts[:, :n_classes].sum(axis=0) - tp
-    fn = counts.sum(axis=1) - tp
-    return [precision_recall_f1(int(t), int(p), int(n))[2] for t, p, n in zip(tp, fp, fn, strict=True)]
+    border, interface = np.zeros(labels.shape, np.bool_), np.zeros(labels.shape, np.bool_)
+    labelled = labels < n_classes
+    is_sparse = not labelled.all()
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=n_classes)[:n_classes])
+    for index in present if is_sparse or len(present) > 1 else ():
+        own = labels == index
+        border |= own & _near(~own, width_px)
+        if is_sparse and len(present) > 1:
+            interface |= own & _near(labelled & ~own, width_px)
+    return border, interface if is_sparse else border
+
+
+def _near(mask: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
+    """Which pixels have one of the mask's within the distance."""
+    far = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    near: NDArray[np.bool_] = far <= distance_px + 1e-3
+    return near
+
+
+class Rates(NamedTuple):
+    """Precision, recall and F1 as arrays of one shape, NaN where 0/0."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+
+def rates(tp: NDArray[np.integer[Any]], fp: NDArray[np.integer[Any]], fn: NDArray[np.integer[Any]]) -> Rates:
+    """Precision, recall and F1 of many counts at once.
+
+    Args:
+        tp: True positives, any shape.
+        fp: False positives, the same shape.
+        fn: False negatives, the same shape.
+
+    >>> rates(np.array([6, 0]), np.array([2, 0]), np.array([4, 3])).f1.round(3).tolist()
+    [0.667, 0.0]
+    """
+    with np.errstate(invalid="ignore"):
+        return Rates(
+            np.true_divide(tp, tp + fp), np.true_divide(tp, tp + fn), np.true_divide(2 * tp, 2 * tp + fp + fn)
+        )
+
+
+def class_counts(
+    confusion: NDArray[np.int64], n_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """True positives, false positives and false negatives of each class from a confusion matrix.
+
+    Args:
+        confusion: (..., true, predicted); the classes come first on both axes, and what lies behind them (not
+            analysed, missed, false) is a mistake and no class.
+        n_classes: Number of classes.
+
+    Returns:
+        tp, fp, fn, each (..., class).
+
+    >>> [counts.tolist() for counts in class_counts(np.array([[3, 1, 0], [0, 2, 4]]), 2)]
+    [[3, 2], [0, 1], [1, 4]]
+    """
+    tp = np.diagonal(confusion, axis1=-2, axis2=-1)[..., :n_classes]
+    fp = confusion[..., :n_classes].sum(axis=-2) - tp
+    fn = confusion[..., :n_classes, :].sum(axis=-1) - tp
+    return tp, fp, fn
+
+
+def micro_f1(confusion: NDArray[np.int64], n_classes: int) -> float | None:
+    """F1 of the counts of all classes together; None where it is 0/0.
+
+    Args:
+        confusion: (true, predicted), as in `class_counts`.
+        n_classes: Number of classes.
+
+    >>> micro_f1(np.array([[3, 1, 0], [0, 2, 4]]), 2)
+    0.625
+    """
+    return precision_recall_f1(*(int(count.sum()) for count in class_counts(confusion, n_classes)))[2]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tissuemodel import calibration
-from tissuemodel.calibration import UNTUNED_THRESHOLD, cells_in, choose_detection
+from tissuemodel.calibration import UNTUNED_THRESHOLD, cells_in, choose_detection, validation_scores
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.heatmaps import heat_maps
@@ -89,3 +89,38 @@ def test_candidates_are_the_peaks_from_the_floor_on() -> None:
 
     assert found.pixels.tolist() == [[10, 10]]
     assert found.xy.tolist() == [[10.5, 10.5]]
+
+
+def test_cells_in_the_margin_or_where_nothing_counts_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored = EXAMPLE.ignored.copy()
+    ignored[20:, 20:] = True
+    points = np.concatenate([EXAMPLE.points, [[-3.0, 10.0], [50.0, 10.0]]]).astype(np.float32)
+    example = replace(EXAMPLE, points=points, point_classes=np.zeros(5, np.uint8), ignored=ignored)
+    monkeypatch.setattr(
+        calibration,
+        "maps_of",
+        lambda _infer, _image: (np.zeros((48, 48), np.uint8), maps([(10.5, 10.5, 0.7), (30.5, 10.5, 0.8)])),
+    )
+    config = replace(CONFIG, inference=replace(CONFIG.inference, thresholds=(0.5, 0.5)))
+
+    scores = validation_scores(build_network(config), config, [example])
+
+    found = scores["cells"]["T"]
+    assert (found["marked"], found["recall"], found["precision"], found["ap"]) == (2, 1.0, 1.0, 1.0)
+    assert scores["images"] == 1
+
+
+def test_scores_of_pieces_are_counted_by_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [replace(EXAMPLE, name=f"piece {i}", image_name=f"slide {i // 2}") for i in range(6)]
+    config = replace(CONFIG, inference=replace(CONFIG.inference, thresholds=(0.5, 0.5)))
+    monkeypatch.setattr(
+        calibration,
+        "maps_of",
+        lambda _infer, _image: (np.zeros((48, 48), np.uint8), maps([(10.5, 10.5, 0.7), (10.5, 40.5, 0.6)])),
+    )
+
+    scores = validation_scores(build_network(config), config, pieces)
+
+    assert (scores["images"], scores["intervals"]["units"]) == (3, 3)
+    found = scores["cells"]["T"]
+    assert (found["marked"], found["recall"], found["precision"]) == (18, pytest.approx(1 / 3), 0.5)

@@ -1,7 +1,8 @@
-"""Matching against a brute-force matcher, curves against scikit-learn, counts by hand."""
+"""Matching and bands against brute force, curves and rates against scikit-learn and torchmetrics, counts by hand."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,11 +10,14 @@ from tissuemodel.labels import IGNORE_LABEL
 from tissuemodel.metrics import (
     average_precision,
     best_threshold,
+    border_bands,
+    class_counts,
     confusion,
-    f1_per_class,
     match,
+    micro_f1,
     precision_recall_curve,
     precision_recall_f1,
+    rates,
 )
 
 
@@ -125,6 +129,26 @@ def test_average_precision_is_scikit_learns(pairs: list[tuple[float, bool]], mis
     assert ours == pytest.approx(theirs)
 
 
+@settings(max_examples=60, deadline=None)
+@given(predictions)
+def test_curve_and_average_precision_are_torchmetrics(pairs: list[tuple[float, bool]]) -> None:
+    reference = pytest.importorskip("torchmetrics.functional.classification")
+    scores, is_tp = (np.array(column) for column in zip(*pairs, strict=True))
+    if not is_tp.any():
+        return
+    theirs = torch.from_numpy(scores), torch.from_numpy(is_tp).long()
+
+    precision, recall, thresholds = precision_recall_curve(scores, is_tp, int(is_tp.sum()))
+
+    # torchmetrics: rising thresholds, and an end of its own at recall 0.
+    expected = [axis.numpy()[::-1] for axis in reference.binary_precision_recall_curve(*theirs)]
+    np.testing.assert_allclose(precision, expected[0][1:], rtol=1e-6)
+    np.testing.assert_allclose(recall, expected[1][1:], rtol=1e-6)
+    np.testing.assert_allclose(thresholds, expected[2], rtol=1e-6)
+    ap = average_precision(scores, is_tp, int(is_tp.sum()))
+    assert ap == pytest.approx(float(reference.binary_average_precision(*theirs)), rel=1e-5)
+
+
 @settings(max_examples=100, deadline=None)
 @given(predictions, st.integers(0, 5))
 def test_the_best_threshold_is_no_worse_than_any_other(pairs: list[tuple[float, bool]], missed: int) -> None:
@@ -165,11 +189,74 @@ def test_confusion_counts_labelled_pixels_by_row_true_and_column_predicted() -> 
 def test_a_labelled_pixel_that_was_not_analysed_is_a_miss() -> None:
     counts = confusion(np.array([0, 0], np.uint8), np.array([0, IGNORE_LABEL], np.uint8), 1)
 
-    assert f1_per_class(counts) == [pytest.approx(2 / 3)]
+    assert rates(*class_counts(counts, 1)).f1.tolist() == [pytest.approx(2 / 3)]
 
 
 def test_a_class_that_occurs_nowhere_has_no_f1() -> None:
-    assert f1_per_class(np.array([[2, 0, 0], [0, 0, 0]])) == [1.0, None]
+    f1 = rates(*class_counts(np.array([[2, 0, 0], [0, 0, 0]]), 2)).f1
+
+    np.testing.assert_array_equal(f1, [1.0, np.nan])
+
+
+def test_what_lies_behind_the_classes_is_a_mistake_and_no_class() -> None:
+    cells = np.array([[5, 1, 2], [0, 3, 4], [6, 7, 0]])  # the last row: false; the last column: missed
+
+    tp, fp, fn = class_counts(cells, 2)
+
+    assert (tp.tolist(), fp.tolist(), fn.tolist()) == ([5, 3], [6, 8], [3, 4])
+
+
+def test_counts_of_many_matrices_are_those_of_each() -> None:
+    many = np.random.default_rng(0).integers(0, 9, (4, 3, 3, 4))
+
+    tp, fp, fn = class_counts(many, 3)
+
+    for place in np.ndindex(4, 3):
+        one = class_counts(many[place], 3)
+        np.testing.assert_array_equal((tp[place], fp[place], fn[place]), one)
+
+
+def test_micro_f1_is_of_all_counts_together() -> None:
+    assert micro_f1(np.array([[3, 1, 0], [0, 2, 4]]), 2) == pytest.approx(2 * 5 / (2 * 5 + 1 + 5))
+    assert micro_f1(np.zeros((2, 3), np.int64), 2) is None
+
+
+@pytest.fixture
+def called() -> tuple[np.ndarray, np.ndarray]:
+    """True and called classes of 500 pixels; the second class is never called."""
+    random = np.random.default_rng(3)
+    true = random.integers(0, 4, 500)
+    wrong = random.choice([0, 2, 3], 500)
+    return true, np.where((random.random(500) < 0.7) & (true != 1), true, wrong)
+
+
+def test_confusion_and_rates_are_scikit_learns(called: tuple[np.ndarray, np.ndarray]) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    true, predicted = called
+
+    counts = confusion(true, predicted, 4)
+    ours = rates(*class_counts(counts, 4))
+
+    np.testing.assert_array_equal(counts[:, :4], reference.confusion_matrix(true, predicted))
+    theirs = reference.precision_recall_fscore_support(true, predicted, zero_division=np.nan)
+    np.testing.assert_allclose((ours.precision, ours.recall), theirs[:2])
+    np.testing.assert_allclose(ours.f1, reference.f1_score(true, predicted, average=None))
+    assert micro_f1(counts, 4) == pytest.approx(reference.f1_score(true, predicted, average="micro"))
+
+
+def test_confusion_and_rates_are_torchmetrics(called: tuple[np.ndarray, np.ndarray]) -> None:
+    reference = pytest.importorskip("torchmetrics.functional.classification")
+    true, predicted = called
+    theirs = torch.from_numpy(predicted), torch.from_numpy(true)
+
+    counts = confusion(true, predicted, 4)
+    ours = rates(*class_counts(counts, 4))
+
+    np.testing.assert_array_equal(
+        counts[:, :4], reference.multiclass_confusion_matrix(*theirs, num_classes=4)
+    )
+    f1 = reference.multiclass_f1_score(*theirs, num_classes=4, average=None)
+    np.testing.assert_allclose(ours.f1, f1, rtol=1e-6)
 
 
 def test_maps_of_different_shapes_are_refused() -> None:
@@ -181,3 +268,41 @@ def test_more_than_eleven_classes_do_not_overflow_their_bytes() -> None:
     labels = np.arange(200, dtype=np.uint8)
 
     np.testing.assert_array_equal(confusion(labels, labels, 200)[:, :200], np.eye(200))
+
+
+def bands_by_brute_force(labels: np.ndarray, width: float, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    border, interface = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    places = list(np.ndindex(*labels.shape))
+    for place in (place for place in places if labels[place] < n_classes):
+        near = [other for other in places if np.hypot(*np.subtract(place, other)) <= width]
+        others = {int(labels[other]) for other in near} - {int(labels[place])}
+        border[place] = bool(others)
+        interface[place] = any(other < n_classes for other in others)
+    return border, interface
+
+
+@pytest.mark.parametrize("width", [1.0, 1.4, 1.5, 2.0, 3.7])
+@pytest.mark.parametrize("unlabelled", [0.0, 0.4, 1.0])
+def test_bands_equal_brute_force(width: float, unlabelled: float) -> None:
+    random = np.random.default_rng(5)
+    labels = np.repeat(np.repeat(random.integers(0, 3, (4, 5)), 4, axis=0), 3, axis=1).astype(np.uint8)
+    labels[np.repeat(random.random((8, 5)), 2, axis=0).repeat(3, axis=1) < unlabelled] = IGNORE_LABEL
+
+    border, interface = border_bands(labels, width, 3)
+
+    expected = bands_by_brute_force(labels, width, 3)
+    assert expected[0].any() != (unlabelled == 1)
+    np.testing.assert_array_equal(border, expected[0])
+    np.testing.assert_array_equal(interface, expected[1])
+
+
+def test_an_images_edge_is_no_border_and_the_edge_of_what_was_drawn_is() -> None:
+    whole = np.zeros((6, 6), np.uint8)
+    part = np.full((6, 6), IGNORE_LABEL, np.uint8)
+    part[:, :4] = 0
+
+    for labels, columns in ((whole, []), (part, [3])):
+        border, interface = border_bands(labels, 1.0, 1)
+
+        assert np.flatnonzero(border.any(axis=0)).tolist() == columns
+        assert not interface.any()
