@@ -70,6 +70,7 @@ class Summary:
         suppressed_across_classes: Cells removed because one of another class nearby scored higher.
         tiles: Tiles of the plan.
         skipped_tiles: Tiles without an analysed pixel, which the network never saw.
+        warnings: Why the result may be worse than the model's measures say: an image unlike those it learnt from.
     """
 
     cells: Mapping[str, int]
@@ -79,6 +80,7 @@ class Summary:
     suppressed_across_classes: int
     tiles: int
     skipped_tiles: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -194,6 +194,8 @@ class Client:
                 elif kind == "progress" and progress is not None:
                     progress(response.progress.done, response.progress.total)
                 elif results is not None and kind == "summary":
+                    for warning in response.summary.warnings:
+                        _log.warning("%s: %s", order.identity.name, warning)
                     return results.analysis(response.summary)
                 elif results is not None:
                     results.add(response)

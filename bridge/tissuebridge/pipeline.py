@@ -7,6 +7,7 @@ the network, the mosaic and the peaks of each strip, the journal, and from the j
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +25,17 @@ from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.journal import Journal
 from tissuebridge.objects import REGION_OF_INTEREST, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
-from tissuebridge.project.base import Image
-from tissuebridge.project.resample import BlockCache, Grid, grid_of, to_full_resolution
-from tissuebridge.project.statistics import image_statistics
+from tissuebridge.project.base import Image, PixelSource
+from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of, to_full_resolution
+from tissuebridge.project.statistics import colour_warning, image_statistics
 from tissuebridge.strips import Work, compute_missing
 from tissuebridge.tiles import AnalysedArea, TilePlan, halo_px
 from tissuebridge.vectorize import polygonise
 from tissuemodel.detection import Candidates, suppress_across_classes
 
 __all__ = ["Analysis", "AnalysisOptions", "Cells", "Summary", "analyse", "drawn_region", "write_label_map"]
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TILE_SIZE: Final = 1536
 """Side of a tile's core in px of the model's grid. Larger cores spend less on halos and take more memory: with 1024,
@@ -112,10 +115,11 @@ def analyse(
             statistics = image_statistics(source, image.pixel_size_um, cancelled or _never)
             predictor = predictor.for_image(statistics)
             decides["statistics"] = statistics
+        warnings = _warnings(image, source, model)
         journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides)
         work = Work(image.name, source, grid, plan, area, chosen.batch_size)
         tiles = compute_missing(work, predictor, journal, progress or _silent, cancelled or _never)
-    return _concluded(image, model, work, journal, tiles, chosen)
+    return _concluded(image, model, work, journal, tiles, chosen, warnings)
 
 
 def _silent(done: int, total: int) -> None:
@@ -179,8 +183,23 @@ def _decides(image: Image, model: ModelDescription, grid: Grid, area: AnalysedAr
     }
 
 
+def _warnings(image: Image, source: PixelSource, model: ModelDescription) -> tuple[str, ...]:
+    """In what the image is unlike those that the model learnt from; also into the log (`grid_of` did the first)."""
+    coarse = coarse_warning(image.pixel_size_um, model.pixel_size_um)
+    colours = colour_warning(source, image.pixel_size_um, model.usual_colours)
+    if colours is not None:
+        _log.warning("%s: %s", image.name, colours)
+    return tuple(warning for warning in (coarse, colours) if warning is not None)
+
+
 def _concluded(
-    image: Image, model: ModelDescription, work: Work, journal: Journal, tiles: int, options: AnalysisOptions
+    image: Image,
+    model: ModelDescription,
+    work: Work,
+    journal: Journal,
+    tiles: int,
+    options: AnalysisOptions,
+    warnings: tuple[str, ...],
 ) -> Analysis:
     """The analysis, from a journal that has all strips."""
     grid, identity = work.grid, image.identity
@@ -215,6 +234,7 @@ def _concluded(
             suppressed_across_classes=int((~stays).sum()),
             tiles=planned,
             skipped_tiles=planned - tiles,
+            warnings=warnings,
         ),
         min_region_area_um2=options.min_region_area_um2,
         cells_as_points=options.cells_as_points,

@@ -134,4 +134,5 @@ def _written(found: Analysis, name: str, geojson: Path) -> dict[str, Any]:
     write_objects(geojson, found.objects(), about=found.about())
     write_label_map(labels, found)
     counts = {"cells": dict(found.summary.cells), "regions": dict(found.summary.regions)}
-    return {"name": name, "geojson": str(geojson), "labels": str(labels), **counts}
+    places = {"name": name, "geojson": str(geojson), "labels": str(labels)}
+    return {**places, **counts, "warnings": list(found.summary.warnings)}

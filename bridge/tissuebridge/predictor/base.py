@@ -35,6 +35,7 @@ class ModelDescription:
         cross_class_radius_um: Of two cells of different classes within it the higher score stays; None: both stay.
         mode_filter: Whether the 3x3 mode filter smooths the regions.
         normalises_each_image: Whether it must be told the statistics of each image (`Predictor.for_image`).
+        usual_colours: The colours it learnt from (`tissuemodel.colours`); "" where it does not say.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelDescription:
     cross_class_radius_um: float | None
     mode_filter: bool
     normalises_each_image: bool = False
+    usual_colours: str = ""
 
 
 @dataclass(frozen=True, slots=True)

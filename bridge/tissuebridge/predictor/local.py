@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tissuebridge.errors import ModelError
 from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from tissuemodel.colours import COLOURS_KEY
 from tissuemodel.config import ModelConfig
 from tissuemodel.inference import Inference, pad_value
 from tissuemodel.labels import ChannelStatistics
@@ -79,6 +80,7 @@ def describe(checkpoint: Checkpoint) -> ModelDescription:
         cross_class_radius_um=inference.cross_class_radius_um,
         mode_filter=inference.mode_filter,
         normalises_each_image=config.normalisation == "image",
+        usual_colours=str(checkpoint.record.get(COLOURS_KEY, "")),
     )
 
 

@@ -84,13 +84,8 @@ def grid_of(levels: Sequence[Level], pixel_size_um: float, model_pixel_size_um: 
             f"the image has {pixel_size_um:g} um a pixel, more than twice as coarse as the model's "
             f"{model_pixel_size_um:g} um; use a model trained at its size, or correct --pixel-size UM"
         )
-    if downsample < COARSE_DOWNSAMPLE:
-        _log.warning(
-            "the image has %g um a pixel and the model was trained at %g um: small detail is missing, expect "
-            "worse results",
-            pixel_size_um,
-            model_pixel_size_um,
-        )
+    if (warning := coarse_warning(pixel_size_um, model_pixel_size_um)) is not None:
+        _log.warning(warning)
     nearest = min(levels, key=lambda level: abs(downsample / level.downsample - 1))
     if abs(downsample / nearest.downsample - 1) <= SNAP:
         downsample = nearest.downsample
@@ -98,6 +93,19 @@ def grid_of(levels: Sequence[Level], pixel_size_um: float, model_pixel_size_um: 
         max(1, math.floor(side / downsample + 0.5)) for side in (levels[0].width, levels[0].height)
     )
     return Grid(width, height, downsample)
+
+
+def coarse_warning(pixel_size_um: float, model_pixel_size_um: float) -> str | None:
+    """What to tell about an image coarser than a model's training images; None where it is as fine.
+
+    >>> coarse_warning(0.25, 0.5)
+    """
+    if model_pixel_size_um / pixel_size_um >= COARSE_DOWNSAMPLE:
+        return None
+    return (
+        f"the image has {pixel_size_um:g} um a pixel and the model was trained at {model_pixel_size_um:g} um: "
+        "small detail is missing, expect worse results"
+    )
 
 
 def to_grid(xy: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What an image's pixels are like on the whole, for models that normalise each image by its own statistics.
+"""What an image's pixels are like on the whole: their statistics, and whether a model learnt from such colours.
 
 Read once, before the tiles, at one fixed physical scale: so the numbers are the same for any tile size, region of
 interest and transport, and the same in training as in use.
@@ -14,12 +14,17 @@ import numpy as np
 from tissuebridge.errors import Cancelled
 from tissuebridge.project.base import PixelSource
 from tissuebridge.project.resample import grid_of, read_grid
+from tissuemodel.colours import COLOUR_PIXEL_UM, UNUSUAL_SHARE, colour_counts, unusual_share
 from tissuemodel.labels import ChannelStatistics
 
 STATISTICS_PIXEL_UM: Final = 8.0
 """Coarse enough for one quick reading of a slide's small levels, fine enough to tell glands from the space between."""
 
 _STRIP_ROWS: Final = 256
+
+_LOOKS: Final = 6
+_LOOK_PX: Final = 128
+"""An image's colours are looked at in so many rows and columns of squares, each of so many px."""
 
 
 def image_statistics(
@@ -49,3 +54,44 @@ def image_statistics(
         for channel in range(3):
             counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
     return ChannelStatistics.of_counts(counts)
+
+
+def colour_warning(source: PixelSource, pixel_size_um: float, usual_colours: str) -> str | None:
+    """What to tell about an image whose colours a model did not learn from; None where they are usual.
+
+    Looks at 36 squares of 256 um, evenly spread, which is all of a small image.
+
+    Args:
+        source: The open pixels.
+        pixel_size_um: Of the full resolution.
+        usual_colours: What the model says it learnt from; "" where it does not.
+
+    Raises:
+        ImageError: Pixels cannot be decoded.
+    """
+    if not usual_colours:
+        return None
+    grid = grid_of(source.levels, pixel_size_um, max(COLOUR_PIXEL_UM, pixel_size_um))
+    height, width = min(_LOOK_PX, grid.height), min(_LOOK_PX, grid.width)
+    counts = sum(
+        colour_counts(read_grid(source, grid, row, col, height, width))
+        for row in _starts(grid.height)
+        for col in _starts(grid.width)
+    )
+    share = unusual_share(np.asarray(counts), usual_colours)
+    if share is None or share <= UNUSUAL_SHARE:
+        return None
+    return (
+        f"{share:.0%} of the tissue has colours that the model did not learn from (another stain, scanner or "
+        "laboratory?): measure it on annotated images like this before believing it"
+    )
+
+
+def _starts(side: int) -> list[int]:
+    """Where the squares begin along a side: all of it where so many reach, else evenly spread.
+
+    >>> _starts(200), _starts(100), len(_starts(100_000))
+    ([0, 72], [0], 6)
+    """
+    looks = min(_LOOKS, -(-side // _LOOK_PX))
+    return [round(start) for start in np.linspace(0, max(0, side - _LOOK_PX), looks).tolist()]

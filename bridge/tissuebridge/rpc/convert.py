@@ -90,6 +90,7 @@ def model_message(name: str, model: ModelDescription) -> models_wire.Model:
         cross_class_radius_um=model.cross_class_radius_um,
         mode_filter=model.mode_filter,
         normalises_each_image=model.normalises_each_image,
+        usual_colours=model.usual_colours,
     )
 
 
@@ -113,6 +114,7 @@ def model_of(message: models_wire.Model) -> ModelDescription:
         cross_class_radius_um=radius,
         mode_filter=message.mode_filter,
         normalises_each_image=message.normalises_each_image,
+        usual_colours=message.usual_colours,
     )
 
 

@@ -145,6 +145,7 @@ def _summary_message(analysis: Analysis) -> wire.Summary:
         tiles=summary.tiles,
         skipped_tiles=summary.skipped_tiles,
         downsample=analysis.downsample,
+        warnings=summary.warnings,
     )
 
 
@@ -251,6 +252,7 @@ def _summary_of(message: wire.Summary, model: ModelDescription) -> Summary:
         suppressed_across_classes=message.suppressed_across_classes,
         tiles=message.tiles,
         skipped_tiles=message.skipped_tiles,
+        warnings=tuple(message.warnings),
     )
 
 

@@ -617,6 +617,7 @@ class Summary(google.protobuf.message.Message):
     TILES_FIELD_NUMBER: builtins.int
     SKIPPED_TILES_FIELD_NUMBER: builtins.int
     DOWNSAMPLE_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     analysed_um2: builtins.float
     suppressed_across_classes: builtins.int
     tiles: builtins.int
@@ -629,6 +630,10 @@ class Summary(google.protobuf.message.Message):
     def regions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     @property
     def area_um2(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Why the result may be worse than the model's measures say, in words."""
+
     def __init__(
         self,
         *,
@@ -640,7 +645,8 @@ class Summary(google.protobuf.message.Message):
         tiles: builtins.int = ...,
         skipped_tiles: builtins.int = ...,
         downsample: builtins.float = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["analysed_um2", b"analysed_um2", "area_um2", b"area_um2", "cells", b"cells", "downsample", b"downsample", "regions", b"regions", "skipped_tiles", b"skipped_tiles", "suppressed_across_classes", b"suppressed_across_classes", "tiles", b"tiles"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["analysed_um2", b"analysed_um2", "area_um2", b"area_um2", "cells", b"cells", "downsample", b"downsample", "regions", b"regions", "skipped_tiles", b"skipped_tiles", "suppressed_across_classes", b"suppressed_across_classes", "tiles", b"tiles", "warnings", b"warnings"]) -> None: ...
 
 global___Summary = Summary
