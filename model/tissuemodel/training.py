@@ -1,42 +1,49 @@
-"""The training loop: examples in, a checkpoint out.
+"""The training of a network: examples in, a trained network and what is to be said of its training out.
 
-Comes in from `dataset`, goes to `checkpoint`; thresholds of the cell classes are chosen in `calibration` afterwards.
-The loop is PyTorch Lightning's; the losses are the paper's (eq. 3-6).
+Comes in from the bridge's `training`, goes to `checkpoint`; thresholds of the cell classes are chosen in `calibration`
+afterwards. The loop is PyTorch Lightning's, what is minimised is `objective`'s, what happens beside it `course`'s.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import ModelConfig, NetworkConfig, TrainingConfig
-from tissuemodel.dataset import Batch, CropDataset, class_counts, collate, pixel_statistics
-from tissuemodel.inference import best_device, normalise
-from tissuemodel.labels import IGNORE_LABEL, Example
-from tissuemodel.losses import (
-    LOG_VARIANCE_LIMIT,
-    TaskLosses,
-    deep_supervision_loss,
-    focal_loss,
-    heat_loss,
-    inverse_frequency_weights,
-)
+from tissuemodel.course import Course, Length, Reports, StopRequest
+from tissuemodel.dataset import CropDataset, class_counts, collate, pixel_statistics
+from tissuemodel.inference import best_device
+from tissuemodel.labels import Example
+from tissuemodel.losses import inverse_frequency_weights
 from tissuemodel.network import COMPACT_WIDTHS, PAPER_WIDTHS, MultitaskUNet
+from tissuemodel.objective import MultitaskTraining
+from tissuemodel.resume import Restoring, captured, digest_of, restore, resumable
+from tissuemodel.state import TrainingState, load_state, save_state
+from tissuemodel.team import Membership, Shares, working
+from tissuemodel.validation import Validation
 
-MANY_STEPS = 10**8
+MANY_STEPS: Final = 10**8
 """More than anybody waits for: the length of the list of crops where time decides when to stop."""
+
+MOST_SILENCE: Final = timedelta(minutes=10)
+"""So long a process waits for another one, which may be validating or saving, before it takes it for dead."""
+
+MAX_LOADERS: Final = 8
+"""Processes that load crops beside a GPU. On a CPU there are none: its cores are busy with the network."""
 
 PRESETS: dict[str, tuple[NetworkConfig, TrainingConfig]] = {
     "paper": (NetworkConfig(PAPER_WIDTHS), TrainingConfig()),
@@ -44,114 +51,28 @@ PRESETS: dict[str, tuple[NetworkConfig, TrainingConfig]] = {
 }
 """`paper` is Fig. 4 with section IV-G's settings; `compact` trains on a CPU in minutes."""
 
+_PRECISIONS: Final = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
-class MultitaskTraining(lightning.LightningModule):  # type: ignore[misc]  # its stubs are not followed
-    """The network with its losses and optimiser, as Lightning wants them.
 
-    Args:
-        network: To be trained.
-        config: Losses and learning rate.
-        length: How long the cosine is.
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a training ends with.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        config: With the number of steps and the precision that it came to.
+        seconds: Time that its steps took, also before an interruption.
+        is_interrupted: Whether somebody stopped it before its end; it can be resumed where it kept its state.
+        resumed_from: Step at which it went on; 0 for a training from scratch.
+        validation_loss: The lowest, or None where there was nothing to look at.
     """
 
-    def __init__(self, network: MultitaskUNet, config: ModelConfig, length: Length) -> None:
-        super().__init__()
-        self.length = length
-        self.network = network
-        self.config = config
-        self.log_variances = nn.Parameter(torch.zeros(2))
-        self.register_buffer("region_weights", torch.tensor(config.loss.region_weights), persistent=False)
-        self.register_buffer("cell_weights", torch.tensor(config.loss.cell_weights), persistent=False)
-
-    def losses(self, batch: Batch) -> list[TaskLosses]:
-        """Both tasks' losses at each scale."""
-        image = normalise(batch.image.float(), batch.mean, batch.std)
-        maps = self.network(image.contiguous(memory_format=torch.channels_last))
-        scales = len(batch.labels)
-        regions = self._region_losses(batch, maps.regions) if maps.regions else [None] * scales
-        heat = self._heat_losses(batch, maps.heat) if maps.heat else [None] * scales
-        return [TaskLosses(h, r) for h, r in zip(heat, regions, strict=True)]
-
-    def _region_losses(self, batch: Batch, logits: list[Tensor]) -> list[Tensor | None]:
-        gamma, weights = self.config.loss.gamma, self.region_weights
-        return [
-            focal_loss(level.float(), labels, weights, gamma)
-            if bool((labels != IGNORE_LABEL).any())
-            else None
-            for level, labels in zip(logits, batch.labels, strict=True)
-        ]
-
-    def _heat_losses(self, batch: Batch, heat: list[Tensor]) -> list[Tensor | None]:
-        return [
-            heat_loss(level.float(), target, mask, self.cell_weights) if bool(mask.any()) else None
-            for level, target, mask in zip(heat, batch.heat, batch.mask, strict=True)
-        ]
-
-    def on_train_batch_start(self, _batch: Batch, _index: int) -> None:
-        """Brings the log-variances back to equation 5's limits, so that they do not drift away unseen."""
-        with torch.no_grad():
-            self.log_variances.clamp_(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Equation 6 on a batch."""
-        loss = deep_supervision_loss(self.losses(batch), self.log_variances)
-        if not bool(loss.isfinite()):
-            raise ArithmeticError("the loss became NaN or infinite; lower the learning rate")
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Adam with cosine annealing over the planned length (section IV-G)."""
-        optimizer = torch.optim.Adam(
-            self.parameters(), self.config.training.learning_rate, betas=(0.9, 0.999)
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda steps: (1 + math.cos(math.pi * self.length.part_done(steps))) / 2
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class Length:
-    """How long a training is: a number of steps, or a time.
-
-    Time is not turned into steps beforehand: the first steps of a process, and those beside other work, take
-    several times longer than the rest, and the plan would be as wrong.
-
-    Args:
-        steps: Number of steps; None where time decides.
-        seconds: Time from the first question on; only looked at without `steps`.
-    """
-
-    def __init__(self, steps: int | None, seconds: float = 0.0) -> None:
-        self.steps, self._seconds = steps, seconds
-        self._started: float | None = None
-
-    def part_done(self, steps: int) -> float:
-        """How much is done after so many steps, from 0 to 1.
-
-        >>> Length(steps=4).part_done(1)
-        0.25
-        """
-        if self.steps is not None:
-            return min(1.0, steps / self.steps)
-        now = time.monotonic()
-        self._started = now if self._started is None else self._started
-        return min(1.0, (now - self._started) / self._seconds)
-
-
-class _Course(Callback):  # type: ignore[misc]
-    """Counts the steps, tells the caller about each (who may raise to stop), and stops in time."""
-
-    def __init__(self, length: Length, report: Callable[[int, int, float], None] | None) -> None:
-        self._length, self._report, self.steps = length, report, 0
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        self.steps += 1
-        part = self._length.part_done(self.steps)
-        trainer.should_stop = part >= 1
-        if self._report:
-            in_all = self._length.steps or max(self.steps, round(self.steps / max(part, 1e-6)))
-            self._report(self.steps, in_all, float(outputs["loss"]))
+    network: MultitaskUNet
+    config: ModelConfig
+    seconds: float
+    is_interrupted: bool
+    resumed_from: int
+    validation_loss: float | None
 
 
 def prepare(config: ModelConfig, examples: Sequence[Example]) -> ModelConfig:
@@ -170,78 +91,247 @@ def prepare(config: ModelConfig, examples: Sequence[Example]) -> ModelConfig:
 def train_network(
     examples: Sequence[Example],
     config: ModelConfig,
-    progress: Callable[[int, int, float], None] | None = None,
-) -> tuple[MultitaskUNet, ModelConfig]:
-    """Trains a network from scratch.
+    reports: Reports | None = None,
+    validation: Sequence[Example] = (),
+) -> Trained:
+    """Trains a network, from scratch or from where an interrupted training of the same kind left its state.
 
     Args:
         examples: Annotated pieces, at the model's pixel size.
         config: From `prepare`.
-        progress: Called after each step with (steps done, steps in all, loss); may raise to stop.
-
-    Returns:
-        The network, in evaluation mode on the CPU, and the configuration with the number of steps recorded.
+        reports: Whom to tell, and where to keep the state.
+        validation: Annotated pieces of other images, for the validation loss and early stop.
 
     Raises:
-        ValueError: There are no examples.
+        ValueError: There are no examples, or early stop has nothing to look at.
         ArithmeticError: The loss became NaN or infinite.
+        CheckpointError: The state on the disk is damaged.
+        ResumeError: The state on the disk is of another training.
+        OSError: The state or the log cannot be written.
     """
+    reports = reports or Reports()
     if not examples:
         raise ValueError("there is nothing to train on")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        network = build_network(config).to(memory_format=torch.channels_last)
-        steps = _fit(
-            MultitaskTraining(network, config, _length(examples, config.training)), examples, progress
+    if config.training.early_stop is not None and not validation:
+        raise ValueError("early stop looks at the validation loss, and there are no validation images")
+    plan = config.training
+    if plan.devices > 1 and best_device().type != "cpu" and plan.devices > torch.cuda.device_count():
+        raise ValueError(
+            f"{plan.devices} devices are asked for, and there are {torch.cuda.device_count()} GPUs"
         )
-    config = replace(config, training=replace(config.training, steps=steps))
-    return network.cpu().eval(), config
+    digest = digest_of([*examples, *validation])
+    state = resumable(reports.state, config, digest) if reports.state else None
+    port = find_free_network_port() if plan.devices > 1 else 0
+    resumed_from = reports.state if state else None
+    with working(_help_training, plan.devices, port, (list(examples), config, resumed_from)):
+        member = Membership(0, plan.devices, port)
+        return _Leading(examples, config, member, state).run(reports, validation, digest)
 
 
 def steps_per_epoch(examples: Sequence[Example], config: TrainingConfig) -> int:
-    """How many batches of crops have the area of all examples."""
+    """How many batches of crops, over all devices, have the area of all examples."""
     crops: int = sum(
         max(1, math.ceil(e.image.shape[0] * e.image.shape[1] / config.crop_px**2)) for e in examples
     )
-    return math.ceil(crops / config.batch_size)
+    return math.ceil(crops / (config.batch_size * config.devices))
 
 
-def _length(examples: Sequence[Example], plan: TrainingConfig) -> Length:
-    if plan.steps is None and plan.minutes is not None:
-        return Length(None, plan.minutes * 60)
-    return Length(plan.steps or plan.epochs * steps_per_epoch(examples, plan))
+def precision_used(config: TrainingConfig) -> Literal["fp32", "bf16", "fp16"]:
+    """What "auto" comes to here: mixed precision where the hardware computes it faster, and what is asked otherwise."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capabilities = torch.cpu.get_capabilities() if best_device().type == "cpu" else {}
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
-def _loader(examples: Sequence[Example], config: ModelConfig, steps: int) -> DataLoader[Any]:
-    plan = config.training
-    crops = CropDataset(examples, config, steps * plan.batch_size)
-    return DataLoader(crops, plan.batch_size, collate_fn=collate, num_workers=0)
+# ---- Each process of a training --------------------------------------------------------------------------
 
 
-def _fit(
-    module: MultitaskTraining,
-    examples: Sequence[Example],
-    progress: Callable[[int, int, float], None] | None,
-) -> int:
-    """Trains, and returns the number of steps."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    course = _Course(module.length, progress)
-    with warnings.catch_warnings():
-        # One process loads the crops on purpose: they cost little, and a CPU's cores are busy with the network.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning 2.6 asks torch 2.15 for a type it is about to rename.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        trainer = lightning.Trainer(
-            max_epochs=1,
-            max_steps=module.length.steps or -1,
-            accelerator=best_device().type,
-            devices=1,
-            precision="32-true",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[course],
+class _Process:
+    """One process of a training: its network, its share of the crops, its place in the team.
+
+    Args:
+        examples: Annotated pieces.
+        config: From `prepare`.
+        member: Which process this is.
+        state: Where an interrupted training left off.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        config: ModelConfig,
+        member: Membership,
+        state: TrainingState | None,
+    ) -> None:
+        self.examples, self.config, self.member, self.state = examples, config, member, state
+        plan = config.training
+        self.precision = precision_used(plan)
+        done, spent = (int(state.about["step"]), float(state.about["seconds"])) if state else (0, 0.0)
+        by_time = plan.steps is None and plan.minutes is not None
+        steps = None if by_time else (plan.steps or plan.epochs * steps_per_epoch(examples, plan))
+        self.length = Length(
+            steps, 60 * (plan.minutes or 0.0), done=done, spent=spent, agreed=self._what_the_leader_says
         )
-        trainer.fit(module, _loader(examples, module.config, module.length.steps or MANY_STEPS))
-    return course.steps
+        self._trainer: Any = None
+
+    def _what_the_leader_says(self, value: float) -> float:
+        return value if self.member.world_size() == 1 else float(self._trainer.strategy.broadcast(value))
+
+    def module(self, validation: Validation | None = None) -> MultitaskTraining:
+        """The network with its losses, as new or as it was when the training was interrupted."""
+        network = build_network(self.config).to(memory_format=torch.channels_last)
+        module = MultitaskTraining(network, self.config, self.length.part_done)
+        module.begin_average()
+        if self.state is not None:
+            restore(self.state, module, validation)
+        return module
+
+    def fit(self, module: MultitaskTraining, course: Course) -> None:
+        """Takes the steps."""
+        callbacks: list[Any] = [course]
+        if self.state is not None:
+            callbacks.insert(0, Restoring(self.state))
+        with warnings.catch_warnings(), _sharing_cores(self.member.world_size()):
+            _silence()
+            plan = self.config.training
+            self._trainer = _trainer(plan, self.precision, self.length.left, self.member, callbacks)
+            try:
+                self._trainer.fit(module, self._loader())
+            except SystemExit as ended:  # what Lightning makes of a Ctrl-C
+                raise KeyboardInterrupt from ended
+
+    def _loader(self) -> DataLoader[Any]:
+        plan, steps = self.config.training, self.length.left if self.length.left >= 0 else MANY_STEPS
+        size, rank = self.member.world_size(), self.member.global_rank()
+        first = self.length.done * plan.batch_size * size
+        crops = CropDataset(self.examples, self.config, steps * plan.batch_size * size, first)
+        loaders = 0 if best_device().type == "cpu" else min(MAX_LOADERS, torch.get_num_threads())
+        return DataLoader(
+            crops,
+            batch_sampler=Shares(steps, plan.batch_size, rank, size),
+            collate_fn=collate,
+            num_workers=loaders,
+            multiprocessing_context="spawn" if loaders else None,
+            pin_memory=best_device().type == "cuda",
+        )
+
+
+class _Leading(_Process):
+    """The process that tells, logs, saves and gives the result; the only one there is without a team."""
+
+    def run(self, reports: Reports, validation: Sequence[Example], digest: str) -> Trained:
+        """Trains."""
+        watched = Validation(validation, self.config) if validation else None
+        stop = StopRequest()
+        with ExitStack() as open_now, torch.random.fork_rng(devices=[]), stop.on_signals():
+            logs = reports.open_logs(self.length.done if self.state else None)
+            for log in logs:
+                open_now.callback(log.close)
+            torch.manual_seed(self.config.training.seed)
+            module = self.module(watched)
+
+            def save(steps: int, seconds: float) -> None:
+                about = {
+                    "step": steps,
+                    "seconds": seconds,
+                    "config": self.config.to_dict(),
+                    "examples": digest,
+                }
+                save_state(captured(module, self._trainer, watched, about), path)
+
+            path = reports.state or Path()
+            per_epoch = steps_per_epoch(self.examples, self.config.training)
+            saving = save if reports.state else None
+            course = Course(self.length, per_epoch, reports, logs, watched, stop, saving)
+            if self.length.left:
+                self.fit(module, course)
+            return self._trained(module, course, watched)
+
+    def _trained(self, module: MultitaskTraining, course: Course, watched: Validation | None) -> Trained:
+        network = build_network(self.config)
+        kept = watched.best_weights if watched and watched.best_weights else module.kept.state_dict()
+        network.load_state_dict(kept)
+        plan = replace(self.config.training, steps=course.steps, precision=self.precision)
+        return Trained(
+            network.cpu().eval(),
+            replace(self.config, training=plan),
+            self.length.elapsed(),
+            course.is_interrupted,
+            self.length.done,
+            watched.best if watched else None,
+        )
+
+
+def _help_training(
+    rank: int,
+    size: int,
+    port: int,
+    examples: Sequence[Example],
+    config: ModelConfig,
+    resumed_from: Path | None,
+) -> None:
+    """What a process that only helps does; see `team.working`."""
+    torch.manual_seed(config.training.seed)
+    state = load_state(resumed_from) if resumed_from else None
+    process = _Process(examples, config, Membership(rank, size, port), state)
+    module = process.module()
+    course = Course(process.length, steps_per_epoch(examples, config.training), Reports())
+    if process.length.left:
+        process.fit(module, course)
+
+
+def _trainer(
+    plan: TrainingConfig, precision: str, steps: int, member: Membership, callbacks: list[Any]
+) -> lightning.Trainer:
+    size = plan.devices
+    backend = "nccl" if best_device().type == "cuda" else "gloo"
+    # A batch without a label of one task leaves that task's decoder without gradient.
+    together = DDPStrategy(
+        cluster_environment=member,
+        process_group_backend=backend,
+        find_unused_parameters=True,
+        timeout=MOST_SILENCE,
+    )
+    return lightning.Trainer(
+        max_epochs=1,
+        max_steps=steps,
+        accelerator=best_device().type,
+        devices=size,
+        strategy=together if size > 1 else "auto",
+        sync_batchnorm=size > 1 and backend == "nccl",
+        use_distributed_sampler=False,
+        precision=_PRECISIONS[precision],
+        gradient_clip_val=plan.gradient_clip,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+
+
+@contextmanager
+def _sharing_cores(size: int) -> Iterator[None]:
+    """Each process of a team computes with its share of the cores; afterwards the team is dissolved."""
+    threads = torch.get_num_threads()
+    if size > 1:
+        torch.set_num_threads(max(1, threads // size))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if size > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _silence() -> None:
+    """What Lightning says of things that are as they are on purpose."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # On a CPU one process loads the crops: they cost little, and the cores are busy with the network.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning 2.6 asks torch 2.15 for a type it is about to rename.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

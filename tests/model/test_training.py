@@ -13,19 +13,16 @@ import torch
 from tissuemodel.calibration import cells_in, heat_of
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig, TrainingConfig
+from tissuemodel.course import Length, Reports
 from tissuemodel.dataset import Batch, CropDataset, collate
 from tissuemodel.inference import Inference
 from tissuemodel.labels import IGNORE_LABEL, Example
 from tissuemodel.losses import LOG_VARIANCE_LIMIT
 from tissuemodel.network import MultitaskUNet
-from tissuemodel.training import (
-    PRESETS,
-    Length,
-    MultitaskTraining,
-    prepare,
-    steps_per_epoch,
-    train_network,
-)
+from tissuemodel.objective import MultitaskTraining
+from tissuemodel.training import PRESETS, prepare, steps_per_epoch, train_network
+from tissuemodel.training_log import Row
+from training_examples import drawn
 
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma"),
@@ -37,34 +34,6 @@ CONFIG = ModelConfig(
     training=TrainingConfig(learning_rate=1e-2, batch_size=4, crop_px=48, steps=120, seed=1),
     inference=InferenceConfig(min_distance_um=(2.5, 2.5), thresholds=(0.5, 0.5), floor=0.4),
 )
-TISSUE = ((205, 150, 190), (170, 190, 225))
-CELLS = ((110, 60, 20), (200, 30, 40))
-
-
-def drawn(seed: int, side: int = 96) -> Example:
-    """Two tissues with a wavy border, brown and red cells on them, noise; completely annotated."""
-    rng = np.random.default_rng(seed)
-    rows, cols = np.mgrid[:side, :side] + 0.5
-    regions = (cols + 8 * np.sin(rows / 9 + seed) > side / 2).astype(np.uint8)
-    image = np.array(TISSUE, float)[regions]
-    grid = np.stack(np.meshgrid(*[np.arange(12.0, side - 6, 18)] * 2), axis=-1).reshape(-1, 2)
-    points = (grid + rng.uniform(-4, 4, grid.shape)).astype(np.float32)
-    kinds = rng.integers(0, 2, len(points)).astype(np.uint8)
-    for (x, y), kind in zip(points, kinds, strict=True):
-        weight = np.exp(-((((cols - x) ** 2 + (rows - y) ** 2) / 14) ** 2))[..., None]
-        image = (1 - weight) * image + weight * np.array(CELLS[kind])
-    return Example(
-        name=f"drawn {seed}",
-        image=np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8),
-        regions=regions,
-        points=points,
-        point_classes=kinds,
-        negatives=np.zeros((0, 2), np.float32),
-        complete=np.full((side, side), 3, np.uint16),
-        ignored=np.zeros((side, side), np.bool_),
-    )
-
-
 TRAIN, TEST = [drawn(seed) for seed in range(3)], drawn(99)
 
 
@@ -73,10 +42,9 @@ def train(
 ) -> tuple[MultitaskUNet, ModelConfig, list[float]]:
     config = replace(config, training=replace(config.training, **training))  # type: ignore[arg-type]
     losses: list[float] = []
-    network, config = train_network(
-        examples, prepare(config, examples), lambda _done, _steps, loss: losses.append(loss)
-    )
-    return network, config, losses
+    reports = Reports(progress=lambda _done, _steps, row: losses.append(float(row["loss"] or 0.0)))
+    trained = train_network(examples, prepare(config, examples), reports)
+    return trained.network, trained.config, losses
 
 
 def region_accuracy(network: MultitaskUNet, config: ModelConfig, example: Example) -> float:
@@ -113,8 +81,8 @@ def test_the_losses_of_both_tasks_fall_at_every_scale(
     batch = collate([CropDataset([TEST], config, 4)[i] for i in range(4)])
 
     with torch.no_grad():
-        before = MultitaskTraining(untrained, config, Length(1)).eval().losses(batch)
-        after = MultitaskTraining(network, config, Length(1)).eval().losses(batch)
+        before = MultitaskTraining(untrained, config, Length(1).part_done).eval().losses(batch)
+        after = MultitaskTraining(network, config, Length(1).part_done).eval().losses(batch)
 
     assert len(losses) == 120
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
@@ -194,7 +162,7 @@ def test_the_learning_rate_follows_the_cosine_whether_steps_or_time_decide(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("tissuemodel.training.time.monotonic", lambda: now)
+    monkeypatch.setattr("tissuemodel.course.time.monotonic", lambda: now)
     by_steps, by_time = Length(steps=8), Length(None, seconds=8.0)
 
     parts = [(by_steps.part_done(0), by_time.part_done(0))]
@@ -281,7 +249,7 @@ def test_steps_that_see_no_label_at_all_are_survived() -> None:
 def test_a_task_without_a_label_in_the_batch_says_nothing() -> None:
     config = prepare(CONFIG, TRAIN)
     batch = collate([CropDataset(TRAIN, config, 2)[i] for i in range(2)])
-    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(1))
+    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(1).part_done)
 
     both = module.losses(batch)
     no_regions = module.losses(batch._replace(labels=[0 * level + IGNORE_LABEL for level in batch.labels]))
@@ -295,7 +263,7 @@ def test_a_task_without_a_label_in_the_batch_says_nothing() -> None:
 
 def test_log_variances_do_not_drift_beyond_their_limits() -> None:
     config = prepare(CONFIG, TRAIN)
-    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(1))
+    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(1).part_done)
     batch = Batch(torch.zeros(1, 3, 8, 8), [], [], [], torch.zeros(1, 3), torch.ones(1, 3))
     with torch.no_grad():
         module.log_variances.copy_(torch.tensor([-9.0, 9.0]))
@@ -307,7 +275,7 @@ def test_log_variances_do_not_drift_beyond_their_limits() -> None:
 
 def test_the_optimiser_is_adam_on_a_cosine_down_to_zero() -> None:
     config = prepare(CONFIG, TRAIN)
-    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(120))
+    module = MultitaskTraining(MultitaskUNet(config.network, 2, 2), config, Length(120).part_done)
 
     planned = module.configure_optimizers()
     optimizer, schedule = planned["optimizer"], planned["lr_scheduler"]["scheduler"]
@@ -371,12 +339,12 @@ def test_the_caller_may_stop_the_training() -> None:
     class Stopped(Exception):
         pass
 
-    def stop(done: int, _steps: int, _loss: float) -> None:
+    def stop(done: int, _steps: int, _row: Row) -> None:
         if done == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train_network(TRAIN, prepare(CONFIG, TRAIN), stop)
+        train_network(TRAIN, prepare(CONFIG, TRAIN), Reports(progress=stop))
 
 
 def test_training_says_nothing_and_warns_of_nothing(capfd: pytest.CaptureFixture[str]) -> None:

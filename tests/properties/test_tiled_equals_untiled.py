@@ -62,9 +62,9 @@ def train() -> LocalPredictor:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Lightning uses of torch is not tested here
-        network, config = train_network(examples, prepare(config, examples))
-    config = choose_detection(network, config, examples[:1])
-    return LocalPredictor(make_checkpoint("drawn", config, network, {}))
+        trained = train_network(examples, prepare(config, examples))
+    config = choose_detection(trained.network, trained.config, examples[:1])
+    return LocalPredictor(make_checkpoint("drawn", config, trained.network, {}))
 
 
 @pytest.fixture(scope="module")
