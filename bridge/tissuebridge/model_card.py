@@ -28,10 +28,10 @@ def model_card(about: Mapping[str, Any]) -> str:
     Args:
         about: The content of `model.json`: `name`, `digest`, `config` (`ModelConfig.to_dict()`) and `record`. Of the
             record it reads, where they are there: `description` (a sentence), `project`, `preset`, `images` (part to
-            names), `sources` (a list of mappings with `image` and `sha256`), `found` (regions and cells, by class),
-            `licence` and `citation` (of the data), `parameters`, `precision`, `duration_s`, `hardware`,
-            `interrupted`, `thresholds_from`, `validation` and `measured` (results of `evaluate`), `version` and
-            `versions`.
+            names), `split` (how they were split), `sources` (a list of mappings with `image` and `sha256`), `found`
+            (regions and cells, by class), `licence` and `citation` (of the data), `parameters`, `precision`,
+            `duration_s`, `hardware`, `interrupted`, `thresholds_from`, `validation` and `measured` (results of
+            `evaluate`), `measured_on` (title to such results), `version` and `versions`.
 
     Returns:
         The text, ending in a line break.
@@ -49,7 +49,12 @@ def model_card(about: Mapping[str, Any]) -> str:
         "## How it was trained": _training(config, record),
         "## How well it does": [
             *_measures("On validation images", record.get("validation"), _CHOSEN_THERE),
-            *_measures("On test images", record.get("measured"), "Nothing was chosen on them."),
+            *_measures("On test images", record.get("measured"), _NOT_CHOSEN_THERE),
+            *(
+                line
+                for title, results in _mapping(record.get("measured_on")).items()
+                for line in _measures(f"On {title}", results, _NOT_CHOSEN_THERE)
+            ),
         ],
         "## What it is not for": [f"- {sentence}" for sentence in _NOT_FOR],
         "## Made with": _versions(record),
@@ -58,6 +63,7 @@ def model_card(about: Mapping[str, Any]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n\n".join(filled)) + "\n"
 
 
+_NOT_CHOSEN_THERE: Final = "Nothing was chosen on them."
 _CHOSEN_THERE: Final = "Thresholds were chosen on them, so that on other images it does a little worse."
 
 
@@ -106,7 +112,7 @@ def _pixel_size(config: Mapping[str, Any]) -> list[str]:
 
 def _data(record: Mapping[str, Any]) -> list[str]:
     lines = _items({"Project": record.get("project"), "Licence of the data": record.get("licence")})
-    lines += _items({"Citation": record.get("citation")})
+    lines += _items({"Citation": record.get("citation"), "Split": record.get("split")})
     lines += ["", *_counts(_mapping(record.get("found")))]
     digests = {
         str(source.get("image")): source.get("sha256")
@@ -187,13 +193,16 @@ def _measures(title: str, results: Any, note: str) -> list[str]:
 
 def _how(results: Mapping[str, Any]) -> str:
     """Over how many images, and how near a cell must be."""
-    images, said = results.get("images"), ""
-    count = images if isinstance(images, int) else len(_list(images))
+    images, settings, said = results.get("images"), _mapping(results.get("settings")), ""
+    count = images if isinstance(images, int) else len(images or ())
     if count:
         said += f"{count} image{'s' if count > 1 else ''}. "
     for unit, name in (("px", "tolerance_px"), ("µm", "tolerance_um")):
-        if results.get(name) is not None:
-            said += f"A cell within {_number(results[name])} {unit} of a marked one found it. "
+        if (tolerance := results.get(name, settings.get(name))) is not None:
+            said += f"A cell within {_number(tolerance)} {unit} of a marked one found it. "
+    intervals = _mapping(results.get("intervals"))
+    if intervals.get("units"):
+        said += f"In brackets: {intervals['level']:.0%} bootstrap intervals over {intervals['unit']}s. "
     return said
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -32,10 +32,23 @@ Classes = Annotated[
         "--classes", metavar="FILE", help="TOML file with roles, aliases and priorities of classes."
     ),
 ]
+CasePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--case-pattern",
+        metavar="REGEX",
+        help="Finds the case (patient) in an image's name: the first group, or the whole match.",
+    ),
+]
+CaseKey = Annotated[
+    str | None, typer.Option("--case-key", metavar="KEY", help="QuPath metadata key that names the case.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; all else goes to standard error.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, crops and augmentation.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Seed of weights, crops and augmentation (otherwise 0).")
+]
 
 
 def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | SingleImage:
@@ -88,22 +101,33 @@ def print_json(result: dict[str, Any]) -> None:
     )
 
 
+_SHOWN: Final = {
+    "loss": "loss",
+    "regression": "cells",
+    "segmentation": "regions",
+    "sigma_regression": "σ cells",
+    "sigma_segmentation": "σ regions",
+}
+"""What a training tells of a step, and what the bar calls it."""
+
+
 @contextmanager
 def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """A progress bar on standard error, shown from the first call of the function it gives.
 
-    The function takes (done, total, *numbers to show behind); a smaller `done` than before starts a new bar.
+    The function takes (done, total, numbers to show behind, by name); a smaller `done` than before starts a new bar.
     """
     bars: list[tqdm[Any]] = []
 
-    def update(done: int, total: int, *notes: float) -> None:
+    def update(done: int, total: int, notes: Mapping[str, float | int | None] | None = None) -> None:
         if not bars or done < bars[-1].n:
             if bars:
                 bars[-1].close()
             bars.append(tqdm(desc=what, unit=unit, total=total, file=sys.stderr, dynamic_ncols=True))
         bars[-1].total = total
         if notes:
-            bars[-1].set_postfix_str(" ".join(f"{note:.4g}" for note in notes), refresh=False)
+            shown = [f"{text} {notes[key]:.3g}" for key, text in _SHOWN.items() if notes.get(key) is not None]
+            bars[-1].set_postfix_str(", ".join(shown), refresh=False)
         bars[-1].update(done - bars[-1].n)
 
     try:
@@ -111,23 +135,3 @@ def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
     finally:
         if bars:
             bars[-1].close()
-
-
-def score_table(result: dict[str, Any]) -> str:
-    """The scores of `evaluate` as a table for people.
-
-    >>> print(score_table({"regions": {"Tumor": {"f1": 0.5}}, "cells": {}}))
-    class     F1  precision   recall       AP
-    Tumor  0.500          -        -        -
-    """
-    rows = [(name, scores) for kind in ("regions", "cells") for name, scores in result[kind].items()]
-    width = max([len("class"), *(len(name) for name, _ in rows)])
-    lines = [f"{'class':{width}} {'F1':>6} {'precision':>10} {'recall':>8} {'AP':>8}"]
-    for name, scores in rows:
-        cells = [_number(scores.get(key)) for key in ("f1", "precision", "recall", "ap")]
-        lines.append(f"{name:{width}} {cells[0]:>6} {cells[1]:>10} {cells[2]:>8} {cells[3]:>8}")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

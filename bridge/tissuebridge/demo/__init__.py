@@ -31,13 +31,15 @@ from tissuebridge.pipeline import Analysis, write_label_map
 from tissuebridge.project.folder import FolderProject, open_image
 from tissuebridge.report.overlay import save_png
 from tissuebridge.report.page import write_page
-from tissuebridge.training import Progress, TrainingOptions, check_writable, train
+from tissuebridge.training import Numbers, Progress, TrainingOptions, check_writable, train
 from tissuebridge.training_set import build_training_set
 
 __all__ = ["LEARNING", "run_demo", "told"]
 
 NAME: Final = "immunohistochemistry"
-LEARNING: Final = TrainingOptions(preset="compact", epochs=50, seed=0, crop_px=128, learning_rate=2e-3)
+LEARNING: Final = TrainingOptions(
+    preset="compact", epochs=50, settings={"training": {"crop_px": 128, "learning_rate": 2e-3}}
+)
 """Many small crops, since there is only one image and little time.
 
 Chosen on the part that is learnt from, one half of it against the other; the held-out part had no say."""
@@ -78,7 +80,7 @@ def run_demo(
     output: Path,
     *,
     found: Callable[[str], None] = lambda _text: None,
-    step: Callable[[int, int, float], None] = lambda _done, _steps, _loss: None,
+    step: Callable[[int, int, Numbers], None] = lambda _done, _steps, _numbers: None,
     learning: TrainingOptions = LEARNING,
 ) -> dict[str, Any]:
     """Learns, finds, measures, and writes everything a person may want to look at.
@@ -86,7 +88,7 @@ def run_demo(
     Args:
         output: Folder for all files; an earlier demo's are replaced.
         found: Told what is being done, in words.
-        step: Told of each training step: (steps done, steps in all, loss).
+        step: Told of each training step: (steps done, steps in all, losses and sigmas).
         learning: How the network is trained.
 
     Returns:

@@ -61,7 +61,13 @@ def test_train_says_what_it_found_and_writes_a_model(
     said = capsys.readouterr()
     done = json.loads(said.out)
     assert code == 0
-    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.safetensors", "model.json"}
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        "model.safetensors",
+        "model.json",
+        "MODEL_CARD.md",
+        "splits.json",
+        "training.csv",
+    }
     assert all(name in said.err for name in (*REGIONS, *CELLS))
     assert done["images"] == {"train": ["drawn-0"], "validation": ["drawn-1"]}
     assert set(done["thresholds"]) == set(CELLS)
