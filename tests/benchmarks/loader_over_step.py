@@ -26,7 +26,8 @@ from tissuemodel.config import ModelConfig, TargetConfig
 from tissuemodel.dataset import Batch, CropDataset, collate
 from tissuemodel.labels import Example
 from tissuemodel.losses import deep_supervision_loss
-from tissuemodel.training import PRESETS, Length, MultitaskTraining, prepare
+from tissuemodel.objective import MultitaskTraining
+from tissuemodel.training import PRESETS, prepare
 
 SIDES = {"compact": 256, "paper": 512}
 CELLS_PER_MPX = 80 / 256**2 * 1e6
@@ -53,7 +54,7 @@ def configuration(preset: str, drawn: list[Example]) -> ModelConfig:
 def stepper(config: ModelConfig) -> Callable[[Batch], None]:
     """A training step as `training` takes it, without Lightning around it."""
     network = build_network(config).to(memory_format=torch.channels_last)
-    module = MultitaskTraining(network, config, Length(10**6))
+    module = MultitaskTraining(network, config, float)
     optimizer = torch.optim.Adam(module.parameters(), config.training.learning_rate)
     has_bf16 = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
