@@ -74,7 +74,7 @@ def digest(folder: Path) -> str:
 def test_ctrl_c_leaves_a_usable_model_and_the_same_command_finishes_it_exactly(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    epochs = 60
+    epochs = 20
     assert main(command(project, tmp_path / "straight" / "m", epochs=epochs)) == 0
     arguments = command(project, tmp_path / "m", epochs=epochs)
 
@@ -102,8 +102,9 @@ def test_ctrl_c_leaves_a_usable_model_and_the_same_command_finishes_it_exactly(
 def unfinished(project: Path, output: Path) -> None:
     """A training that a Ctrl-C stopped in its first step."""
 
-    def interrupt(_done: int, _steps: int, _numbers: training.Numbers) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(done: int, _steps: int, _numbers: training.Numbers) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGINT)
 
     options = training.TrainingOptions(epochs=20, settings=read_settings(project / "small.toml"))
     progress = training.Progress(step=interrupt)
