@@ -78,7 +78,7 @@ def load_state(path: Path) -> TrainingState:
         plain = json.loads(about)
     except Exception as error:  # safetensors meets bad headers with its own errors, KeyError, ValueError, ...
         raise CheckpointError(f"{path}: not a training state of this version; {_CURE}") from error
-    if header["format"] != FORMAT or _digest(tensors, about) != sha256:
+    if header.get("format") != FORMAT or _digest(tensors, about) != sha256:
         raise CheckpointError(f"{path}: the training state is damaged or was changed; {_CURE}")
     if broken := _not_finite(tensors):
         raise CheckpointError(f"{path}: {broken} holds NaN or infinity; {_CURE}")
