@@ -105,6 +105,9 @@ class MultitaskTraining(lightning.LightningModule):  # type: ignore[misc]  # its
         loss = deep_supervision_loss(losses, self.log_variances)
         if not bool(loss.isfinite()):
             raise ArithmeticError("the loss became NaN or infinite; lower the learning rate")
+        if self.trainer.world_size > 1:
+            # A team waits for the gradient of every parameter, also of a task of which this batch has no label.
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.parameters())
         regression, segmentation = (
             None if task is None else task.detach() for task in (losses[0].regression, losses[0].segmentation)
         )

@@ -288,13 +288,7 @@ def _trainer(
 ) -> lightning.Trainer:
     size = plan.devices
     backend = "nccl" if best_device().type == "cuda" else "gloo"
-    # A batch without a label of one task leaves that task's decoder without gradient.
-    together = DDPStrategy(
-        cluster_environment=member,
-        process_group_backend=backend,
-        find_unused_parameters=True,
-        timeout=MOST_SILENCE,
-    )
+    together = DDPStrategy(cluster_environment=member, process_group_backend=backend, timeout=MOST_SILENCE)
     return lightning.Trainer(
         max_epochs=1,
         max_steps=steps,
