@@ -138,6 +138,7 @@ def found_for(project: Project, options: TrainingOptions, progress: Progress) ->
         options.class_map,
         own_statistics=options.settings.get("normalisation") == "image",
         splitting=replace(options.splitting, gap_px=_gap_px(options)),
+        cell_diameter_um=_widest_cell_um(options),
     )
     progress.found(
         f"{training_set.found.table()}\n\n{training_set.summary.table()}\n\n{_split_told(training_set)}\n"
@@ -153,6 +154,11 @@ def _gap_px(options: TrainingOptions) -> int:
 
     widths = options.settings.get("network", {}).get("widths", PRESETS[options.preset][0].widths)
     return halo_px(reach(len(widths)), (), 2 ** (len(widths) - 1))
+
+
+def _widest_cell_um(options: TrainingOptions) -> float:
+    given = options.settings.get("targets", {}).get("diameters_um", CELL_DIAMETER_UM)
+    return max(CELL_DIAMETER_UM, *(given.values() if isinstance(given, dict) else [given]))
 
 
 def _split_told(training_set: TrainingSet) -> str:

@@ -68,6 +68,7 @@ def build_training_set(
     *,
     own_statistics: bool = False,
     splitting: SplitOptions | None = None,
+    cell_diameter_um: float = CELL_DIAMETER_UM,
 ) -> TrainingSet:
     """Reads what a project's images are annotated with.
 
@@ -79,6 +80,7 @@ def build_training_set(
         class_map: Roles, aliases and priorities of classes.
         own_statistics: Measure each image's colours too, for a model that normalises each image by its own.
         splitting: How images are split where the project does not say.
+        cell_diameter_um: Of the widest cell class: how far round an annotation a cell's heat reaches.
 
     Raises:
         AnnotationError: No image has an annotation, a class is ambiguous, the project's splits leak, or the blocks that
@@ -95,11 +97,17 @@ def build_training_set(
     pixel_size_um = _pixel_size_um(project, given, objects)
     pieces = {
         image.name: pieces_of(
-            image, objects[image.name], classes, pixel_size_um, own_statistics=own_statistics
+            image,
+            objects[image.name],
+            classes,
+            pixel_size_um,
+            own_statistics=own_statistics,
+            cell_diameter_um=cell_diameter_um,
         )
         for image in images
     }
-    split, (train, validation) = _divided(given, pieces, classes.labels, pixel_size_um, splitting)
+    cell_px = cell_diameter_um / pixel_size_um
+    split, (train, validation) = _divided(given, pieces, classes.labels, pixel_size_um, splitting, cell_px)
     return TrainingSet(
         classes=classes,
         pixel_size_um=pixel_size_um,
@@ -118,6 +126,7 @@ def pieces_of(
     pixel_size_um: float,
     *,
     own_statistics: bool = False,
+    cell_diameter_um: float = CELL_DIAMETER_UM,
 ) -> list[Piece]:
     """The annotated pieces of an image at the model's pixel size, with the whole image's statistics where asked."""
     if not objects:
@@ -127,7 +136,7 @@ def pieces_of(
         drawn = annotations_of(
             objects, classes.labels, image.name, explicit_priority=classes.explicit_priority
         )
-        margin_px = 3 * CELL_DIAMETER_UM / pixel_size_um
+        margin_px = 3 * cell_diameter_um / pixel_size_um
         statistics = image_statistics(pixels, image.pixel_size_um) if own_statistics else None
         pieces = []
         for window in annotated_windows(objects, grid.width, grid.height, grid.downsample):
@@ -165,6 +174,7 @@ def _divided(
     labels: LabelSet,
     pixel_size_um: float,
     splitting: SplitOptions,
+    cell_px: float,
 ) -> tuple[Split, Parts]:
     """Who learns and who checks: as the project says, inside slides, or by whole cases."""
     amounts = {name: _amounts(pieces[name], labels, pixel_size_um) for name in given.train}
@@ -172,7 +182,7 @@ def _divided(
     is_one = given.validation is None and len(given.units(annotated)) == 1
     if splitting.validation_blocks or is_one:
         chosen = {name: pieces[name] for name in given.train}
-        inside = _in_blocks(given, chosen, labels, pixel_size_um, splitting)
+        inside = _in_blocks(given, chosen, labels, pixel_size_um, splitting, cell_px)
         if inside is not None:
             return inside
     split = chosen_split(given, amounts, splitting)
@@ -185,6 +195,7 @@ def _in_blocks(
     labels: LabelSet,
     pixel_size_um: float,
     splitting: SplitOptions,
+    cell_px: float,
 ) -> tuple[Split, Parts] | None:
     """The split inside slides; None where nobody asked for it and it would leave too little to learn from.
 
@@ -192,8 +203,8 @@ def _in_blocks(
         AnnotationError: Somebody asked, and it can be made in no image.
     """
     # However near a network looks, no cell's heat may reach across the gap.
-    gap_px = max(splitting.gap_px, math.ceil(3 * CELL_DIAMETER_UM / pixel_size_um))
-    sigma = sigma_px(CELL_DIAMETER_UM, pixel_size_um)
+    gap_px = max(splitting.gap_px, math.ceil(3 * cell_px))
+    sigma = sigma_px(cell_px, 1.0)
     tried = {name: split_in_blocks(held, labels, gap_px, sigma) for name, held in pieces.items()}
     least = 0.0 if splitting.validation_blocks else LEAST_KEPT
     made = {name: found for name, found in tried.items() if found is not None and found.kept >= least}
