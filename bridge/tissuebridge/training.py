@@ -158,7 +158,8 @@ def _gap_px(options: TrainingOptions) -> int:
 
 def _widest_cell_um(options: TrainingOptions) -> float:
     given = options.settings.get("targets", {}).get("diameters_um", CELL_DIAMETER_UM)
-    return max(CELL_DIAMETER_UM, *(given.values() if isinstance(given, dict) else [given]))
+    widest: float = max(CELL_DIAMETER_UM, *(given.values() if isinstance(given, dict) else [given]))
+    return widest
 
 
 def _split_told(training_set: TrainingSet) -> str:
