@@ -45,9 +45,9 @@ class _Marks:
     geometries: NDArray[np.object_]
 
     @property
-    def is_filled(self) -> bool:
-        """Areas of QuPath's reserved classes lie over regions and would tint them."""
-        return not self.name.endswith("*")
+    def is_reserved(self) -> bool:
+        """Areas of QuPath's reserved classes lie over regions: a fill would tint these."""
+        return self.name.endswith("*")
 
 
 def render_overlay(
@@ -56,6 +56,7 @@ def render_overlay(
     *,
     scale: float = 2.0,
     pixel_size_um: float | None = None,
+    fills: bool = True,
 ) -> NDArray[np.uint8]:
     """Draws objects over an image, with a legend below.
 
@@ -65,6 +66,7 @@ def render_overlay(
             an asterisk, as QuPath's reserved ones do, is outlined but not filled.
         scale: Output px per px of `image`; at 2 a nucleus of 10 px can be told from its ring.
         pixel_size_um: Size of a px of `image` in um, for the scale bar; None draws none.
+        fills: Whether areas are faintly filled; without, only outlined.
 
     Returns:
         uint8 (row, col, 3): `scale` times the image, and below it the legend.
@@ -82,7 +84,8 @@ def render_overlay(
         raise ValueError(f"scale {scale:g} is not positive")
     canvas = _enlarged(image, scale)
     areas, cells, points = _sorted(objects)
-    _draw_areas(canvas, areas, scale)
+    filled = [fills and not marks.is_reserved for marks in areas]
+    _draw_areas(canvas, areas, filled, scale)
     for marks in cells:
         _draw_rings(canvas, marks, scale)
     for marks in points:
@@ -90,7 +93,10 @@ def render_overlay(
     legend = draw_legend(
         canvas.shape[1],
         [
-            *(Entry(m.name, m.color, "area" if m.is_filled else "outline") for m in areas),
+            *(
+                Entry(m.name, m.color, "area" if fill else "outline")
+                for m, fill in zip(areas, filled, strict=True)
+            ),
             *(Entry(f"{m.name} ({len(m.geometries):,})", m.color, "ring") for m in cells),
             *(Entry(f"{m.name} ({len(m.geometries):,})", m.color, "dot") for m in points),
         ],
@@ -110,6 +116,20 @@ def png_bytes(picture: NDArray[np.uint8]) -> bytes:
     """
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def jpeg_bytes(picture: NDArray[np.uint8]) -> bytes:
+    """A picture as a JPEG file's bytes, for pages: colours of thin lines are kept, noise is not.
+
+    Args:
+        picture: uint8 (row, col, 3), red, green, blue.
+
+    >>> jpeg_bytes(np.zeros((1, 1, 3), np.uint8))[:2].hex()
+    'ffd8'
+    """
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88, subsampling=0, optimize=True)
     return file.getvalue()
 
 
@@ -175,14 +195,16 @@ def _array(geometries: Sequence[BaseGeometry]) -> NDArray[np.object_]:
 # ---- Drawing ----------------------------------------------------------------------------------------------
 
 
-def _draw_areas(canvas: NDArray[np.uint8], areas: Sequence[_Marks], scale: float) -> None:
+def _draw_areas(
+    canvas: NDArray[np.uint8], areas: Sequence[_Marks], filled: Sequence[bool], scale: float
+) -> None:
     """All fills first, then all lines, so that no fill dims a line."""
     drawn = [
         (marks, [_rings(polygon, scale) for polygon in _inset(marks.geometries, _INSET_PX / scale)])
         for marks in areas
     ]
-    for marks, polygons in drawn:
-        if marks.is_filled:
+    for (marks, polygons), fill in zip(drawn, filled, strict=True):
+        if fill:
             tinted = canvas.copy()
             for rings in polygons:
                 cv2.fillPoly(tinted, rings, marks.color, cv2.LINE_AA, _SHIFT)

@@ -17,15 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tissuebridge.files import atomic_write
-from tissuebridge.report.overlay import png_bytes
+from tissuebridge.report.overlay import jpeg_bytes, png_bytes
 
-Value = str | int | float | None
-"""A table's cell: text, a count, a measure (three decimals), or nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measure and the interval in which it may lie, shown below it; None where there is none."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+Value = str | int | float | Estimate | None
+"""A table's cell: text, a count, a measure (three decimals), alone or with its interval, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
     """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A paragraph that nobody should miss."""
 
     text: str
 
@@ -45,6 +61,25 @@ class Table:
     rows: Sequence[Sequence[Value]]
 
 
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Counts of what is against what was said; the larger its share of the row, the stronger a cell's colour.
+
+    Attributes:
+        caption: What the matrix tells.
+        corner: What rows and columns are.
+        rows: Name of each row.
+        columns: Name of each column.
+        counts: Each row as long as `columns`.
+    """
+
+    caption: str
+    corner: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture.
@@ -54,12 +89,19 @@ class Picture:
         alt: What it shows, for those who cannot see it.
         caption: What stands below.
         width: Width in CSS px on a wide screen, so that twice as many pixels look sharp; None: as many as there are.
+        dark: The same for dark pages, of the same shape; None: `pixels` there too.
+        is_photograph: Stored as JPEG, a fraction of the size.
     """
 
     pixels: NDArray[np.uint8]
     alt: str
     caption: str = ""
     width: int | None = None
+    dark: NDArray[np.uint8] | None = None
+    is_photograph: bool = False
+
+
+Content = Text | Notice | Table | Matrix | Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +114,7 @@ class Section:
     """
 
     heading: str
-    content: Sequence[Text | Table | Picture]
+    content: Sequence[Content]
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -112,8 +154,17 @@ def _section(section: Section) -> str:
             continue
         parts += _row(pictures)
         pictures = []
-        parts.append(_table(item) if isinstance(item, Table) else f"<p>{escape(item.text)}</p>")
+        parts.append(_block(item))
     return "\n".join([*parts, *_row(pictures), "</section>"])
+
+
+def _block(item: Text | Notice | Table | Matrix) -> str:
+    if isinstance(item, Table):
+        return _table(item)
+    if isinstance(item, Matrix):
+        return _matrix(item)
+    attributes = ' class="notice" role="note"' if isinstance(item, Notice) else ""
+    return f"<p{attributes}>{escape(item.text)}</p>"
 
 
 def _row(pictures: Iterable[Picture]) -> list[str]:
@@ -124,12 +175,20 @@ def _row(pictures: Iterable[Picture]) -> list[str]:
 def _figure(picture: Picture) -> str:
     height, width = picture.pixels.shape[:2]
     shown = picture.width or width
-    data = base64.b64encode(png_bytes(picture.pixels)).decode("ascii")
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return (
-        f'<figure style="flex-basis: {shown}px"><img alt="{escape(picture.alt)}" width="{shown}" '
-        f'height="{round(height * shown / width)}" src="data:image/png;base64,{data}">{caption}</figure>'
+    img = (
+        f'<img alt="{escape(picture.alt)}" width="{shown}" height="{round(height * shown / width)}" '
+        f'src="{_embedded(picture.pixels, picture.is_photograph)}">'
     )
+    if picture.dark is not None:
+        dark = _embedded(picture.dark, picture.is_photograph)
+        img = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{img}</picture>'
+    return f'<figure style="flex-basis: {shown}px">{img}{caption}</figure>'
+
+
+def _embedded(pixels: NDArray[np.uint8], is_photograph: bool) -> str:
+    kind, data = ("jpeg", jpeg_bytes(pixels)) if is_photograph else ("png", png_bytes(pixels))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _table(table: Table) -> str:
@@ -137,13 +196,33 @@ def _table(table: Table) -> str:
         f'<th scope="col"{_CLASS if _is_number_column(table, place) else ""}>{escape(name)}</th>'
         for place, name in enumerate(table.header)
     )
-    rows = "\n".join(_table_row(row, len(table.header)) for row in table.rows)
-    caption = escape(table.caption)
+    return _framed(table.caption, head, [_table_row(row, len(table.header)) for row in table.rows])
+
+
+def _framed(caption: str, head: str, rows: Iterable[str]) -> str:
     # The frame scrolls on a narrow screen, so a keyboard must be able to reach it.
+    caption, body = escape(caption), "\n".join(rows)
     return (
         f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table><caption>{caption}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _matrix(matrix: Matrix) -> str:
+    names = "".join(f'<th scope="col"{_CLASS}>{escape(name)}</th>' for name in matrix.columns)
+    rows = [_matrix_row(name, counts) for name, counts in zip(matrix.rows, matrix.counts, strict=True)]
+    return _framed(matrix.caption, f'<th scope="col">{escape(matrix.corner)}</th>{names}', rows)
+
+
+def _matrix_row(name: str, counts: Sequence[int]) -> str:
+    total = sum(counts)
+    cells = "".join(_share(count, count / total) if total else f"<td{_CLASS}>0</td>" for count in counts)
+    return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+
+
+def _share(count: int, share: float) -> str:
+    small = f"<small>{share:.1%}</small>"
+    return f'<td class="number share" style="--share: {share:.3f}">{count:,}{small}</td>'
 
 
 def _is_number_column(table: Table, place: int) -> bool:
@@ -164,6 +243,9 @@ def _table_row(row: Sequence[Value], columns: int) -> str:
 def _shown(value: Value) -> str:
     if value is None:
         return '<span aria-label="none">–</span>'
+    if isinstance(value, Estimate):
+        small = f"<small>{value.interval[0]:.3f}–{value.interval[1]:.3f}</small>" if value.interval else ""
+        return f"{value.value:.3f}{small}"
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else escape(value)
@@ -190,9 +272,11 @@ _PAGE: Final = """<!DOCTYPE html>
 """
 
 _STYLE: Final = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1d1d1f; --soft: #5b5b60; --line: #d8d8dc; --head: #f3f3f5; }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1d1d1f; --soft: #5b5b60; --line: #d8d8dc; --head: #f3f3f5;
+  --accent: 64 120 230; --warm: #b35c00; }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #1b1b1d; --ink: #ececee; --soft: #a9a9b0; --line: #3d3d42; --head: #28282b; }
+  :root { --paper: #1b1b1d; --ink: #ececee; --soft: #a9a9b0; --line: #3d3d42; --head: #28282b;
+    --accent: 84 132 235; --warm: #f0a04b; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
@@ -200,6 +284,7 @@ main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 8px; }
 h2 { font-size: 1.2rem; margin: 40px 0 8px; border-top: 1px solid var(--line); padding-top: 16px; }
 p { max-width: 72ch; margin: 8px 0; }
+.notice { border-left: 4px solid var(--warm); padding: 4px 0 4px 12px; }
 .scroll { overflow-x: auto; margin: 16px 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: 6px; }
@@ -207,6 +292,9 @@ th, td { padding: 6px 14px; border-bottom: 1px solid var(--line); text-align: le
 thead th { background: var(--head); }
 tbody th { font-weight: 500; }
 td.number, th.number { text-align: right; }
+td.share { background: rgb(var(--accent) / calc(var(--share) * 0.6)); }
+td small { display: block; font-size: 0.8rem; color: var(--soft); }
+td.share small { color: inherit; }
 .pictures { display: flex; flex-wrap: wrap; gap: 20px; margin: 16px 0; }
 figure { margin: 0; flex: 0 1 auto; min-width: 0; }
 img { display: block; width: 100%; height: auto; border: 1px solid var(--line); background: #fff; }

@@ -12,7 +12,6 @@ from typing import Final
 import grpc
 
 from tissuebridge.errors import (
-    Cancelled,
     ModelError,
     PartialResult,
     ResourceLimit,
@@ -62,7 +61,6 @@ _GRPC_IS_BUSY: Final = "Concurrent RPC limit exceeded"
 """What gRPC itself answers beyond `maximum_concurrent_rpcs`, with a status that it also uses for large messages."""
 
 _BY_STATUS: Final[Mapping[str, type[TissuebridgeError]]] = {
-    "CANCELLED": Cancelled,
     "INVALID_ARGUMENT": UsageError,
     "UNAUTHENTICATED": UsageError,
     "FAILED_PRECONDITION": ModelError,
@@ -143,9 +141,11 @@ def from_status(error: grpc.RpcError, address: str) -> TissuebridgeError:
     name = _kind_named(error)
     if name in (kinds := kinds_of_error()):
         return kinds[name](details)
-    if status is grpc.StatusCode.UNAVAILABLE:
+    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        # Cancelled without saying by whom: the server ended. Who cancels here does not ask what became of it.
         return ServerUnreachable(
-            f"no server answers at {address} ({details}); start one with `tissuebridge serve --model DIR`"
+            f"no server answers at {address} ({details or 'it ended the call'}); "
+            "start one with `tissuebridge serve --model DIR`"
         )
     if status is grpc.StatusCode.UNAUTHENTICATED:
         return UsageError(f"{address}: {details}")

@@ -105,7 +105,7 @@ def test_analyse_writes_what_qupath_reads_and_evaluate_scores_it(
         main(["analyse", *common, "--output", str(tmp_path), "--tile-size", "64", "--batch-size", "2"]) == 0
     )
     found = json.loads(capsys.readouterr().out)
-    assert main(["evaluate", *common]) == 0
+    assert main(["evaluate", *common, "--output", str(tmp_path / "evaluation")]) == 0
     scores = json.loads(capsys.readouterr().out)
 
     assert [image["name"] for image in found["images"]] == ["drawn-0", "drawn-1", "drawn-2"]
@@ -117,10 +117,15 @@ def test_analyse_writes_what_qupath_reads_and_evaluate_scores_it(
     assert labels.shape == (192, 192)
     assert set(np.unique(labels)) <= set(range(len(REGIONS)))
     assert not (tmp_path / "journal").exists()
-    assert scores["images"] == ["drawn-2"]
+    assert list(scores["images"]) == ["drawn-2"]
+    assert scores["paths"] == {
+        "page": str(tmp_path / "evaluation" / "evaluation.html"),
+        "scores": str(tmp_path / "evaluation" / "evaluation.json"),
+    }
+    assert all(Path(path).is_file() for path in scores["paths"].values())
     assert set(scores["regions"]) == set(REGIONS)
     assert set(scores["cells"]) == set(CELLS)
-    assert scores["cells"]["Lymphocyte"].keys() == {"f1", "precision", "recall", "ap"}
+    assert scores["cells"]["Lymphocyte"].keys() >= {"f1", "precision", "recall", "ap"}
 
 
 def test_a_result_beside_the_annotations_is_not_learnt_from(
