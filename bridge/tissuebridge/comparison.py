@@ -146,10 +146,10 @@ class _Piece:
         judges[judges] = (self.example.complete[self._places(pixels[judges])] >> classes[judges]) & 1 == 1
         return judges
 
-    def complete_px(self, classes: int) -> list[int]:
-        """On how many of its pixels all cells of each class are marked."""
+    def complete_px(self, classes: int) -> NDArray[np.int64]:
+        """On how many of its pixels all cells of each class are marked, (class,)."""
         complete = self.example.complete[self.inner][~self.example.ignored[self.inner]]
-        return [int(np.count_nonzero((complete >> index) & 1)) for index in range(classes)]
+        return np.array([np.count_nonzero((complete >> index) & 1) for index in range(classes)], np.int64)
 
     def _places(self, pixels: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
         return pixels[:, 0] - self.outer[0], pixels[:, 1] - self.outer[1]

@@ -117,5 +117,10 @@ def test_the_shipped_model_is_small_loads_and_has_a_card_that_tells() -> None:
     assert sum(path.stat().st_size for path in folder.glob("model.*")) < MAX_BYTES
     assert model.description.cell_classes
     assert model.description.digest in card
-    for fact in ("Licence of the data: ", "Nothing was chosen on them.", "| Class | F1", "not a medical device"):
+    for fact in (
+        "Licence of the data: ",
+        "Nothing was chosen on them.",
+        "| Class | F1",
+        "not a medical device",
+    ):
         assert fact in card

@@ -123,7 +123,11 @@ def bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
         if not bars or done < bars[-1].n:
             if bars:
                 bars[-1].close()
-            bars.append(tqdm(desc=what, unit=unit, total=total, file=sys.stderr, dynamic_ncols=True))
+            # What an interrupted run had done before is not counted into the speed.
+            before = max(done - 1, 0)
+            bars.append(
+                tqdm(desc=what, unit=unit, total=total, initial=before, file=sys.stderr, dynamic_ncols=True)
+            )
         bars[-1].total = total
         if notes:
             shown = [f"{text} {notes[key]:.3g}" for key, text in _SHOWN.items() if notes.get(key) is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -197,3 +197,24 @@ def test_a_curve_is_drawn_for_light_and_dark_pages(dark: bool) -> None:
     assert picture.dtype == np.uint8
     assert (picture[0, 0].mean() < 60) == dark
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("task", ["regions", "cells"])
+def test_a_model_of_one_task_is_measured_and_shown(tmp_path: Path, task: str) -> None:
+    class One(Says):
+        def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
+            both = super().predict(tiles)
+            if task == "regions":
+                return Prediction(both.log_probabilities, both.heat[:, :0])
+            return Prediction(both.log_probabilities[:, :0], both.heat)
+
+    none = {"cell_classes": (), "cell_diameters_um": (), "min_distance_um": (), "thresholds": ()}
+    model = replace(MODEL, **(none if task == "regions" else {"region_classes": ()}))  # type: ignore[arg-type]
+
+    result, worst = evaluated([image("a", border=80)], predictor=One(description=model))
+
+    other = "cells" if task == "regions" else "regions"
+    assert result.scores[other] == {}
+    assert all(0 < entry["f1"] < 1 for entry in result.scores[task].values())
+    assert (len(getattr(worst, task)), len(getattr(worst, other))) == (1, 0)
+    assert write_evaluation(tmp_path, result, worst).page.is_file()
