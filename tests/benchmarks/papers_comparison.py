@@ -79,6 +79,8 @@ def trained(found: TrainingSet, config: ModelConfig, choose: Any) -> Trained:
     bare, examples = choose(config, found.train)
     _, held_out = choose(config, found.validation)
     done = train_network(examples, prepare(bare, examples))
+    if done.is_interrupted:
+        raise KeyboardInterrupt  # half a training compares with nothing
     chosen = choose_detection(done.network, done.config, held_out or examples)
     return replace(done, config=chosen)
 
