@@ -112,5 +112,5 @@ def test_a_model_survives_a_kill_at_every_step_of_its_saving_twice_in_a_row(tmp_
         save_checkpoint(model(0), folder)
         assert {entry.name for entry in folder.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
 
-    assert len(folders) > 100
+    assert len(folders) > 50
     assert seen == {"none", "0", "1", "2"}
