@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tissuebridge.objects import PathObject
 from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuebridge.project.base import ImageIdentity, Level
+from tissuemodel.colours import usual_colours
 from tissuemodel.labels import Example
 
 TISSUE_COLORS = ((200, 90, 150), (110, 170, 90), (235, 225, 235), (90, 90, 190))
@@ -95,6 +96,20 @@ def draw_example(
         negatives=np.zeros((0, 2), np.float32),
         complete=np.full((height, width), 3, np.uint16),
         ignored=np.zeros((height, width), np.bool_),
+    )
+
+
+def colours_of(pixels: NDArray[np.uint8], pixel_size_um: float = 0.5) -> str:
+    """What a model says of its usual colours that learnt from these pixels alone."""
+    height, width = pixels.shape[:2]
+    none, no_class, blank = (
+        np.zeros((0, 2), np.float32),
+        np.zeros(0, np.uint8),
+        np.zeros((height, width), np.uint8),
+    )
+    complete, ignored = blank.astype(np.uint16), blank.astype(np.bool_)
+    return usual_colours(
+        [Example("drawn", pixels, blank, none, no_class, none, complete, ignored)], pixel_size_um
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from shapely import points as shapely_points
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge import __version__
+from tissuebridge.errors import Conflict
 from tissuebridge.files import atomic_write
 from tissuebridge.objects import ObjectType, PathClass, PathObject, Provenance, with_provenance
 from tissuebridge.predictor.base import ModelDescription
@@ -209,8 +211,10 @@ def write_label_map(path: Path, analysis: Analysis) -> None:
     """Writes the label map as a compressed, tiled 8-bit TIFF with its pixel size; no timestamp inside.
 
     Raises:
+        Conflict: There is a file of that name that we did not write.
         StorageError: The file could not be written.
     """
+    _refuse_a_persons_map(path)
     pixels_per_cm = 1e4 / (analysis.image.pixel_size_um * analysis.downsample)
     description = {"classes": list(analysis.model.region_classes), "not analysed": IGNORE_LABEL}
     with atomic_write(path) as file:
@@ -225,4 +229,18 @@ def write_label_map(path: Path, analysis: Analysis) -> None:
             description=json.dumps(description),
             metadata=None,
             software="tissuebridge",
+        )
+
+
+def _refuse_a_persons_map(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        with tifffile.TiffFile(path) as tif:
+            is_ours = tif.pages.first.software == "tissuebridge"
+    except (tifffile.TiffFileError, OSError, ValueError, struct.error):  # a TIFF that ends too early
+        is_ours = False
+    if not is_ours:
+        raise Conflict(
+            f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
         )

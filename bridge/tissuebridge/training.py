@@ -114,6 +114,7 @@ def train(
 
     progress = progress or Progress()
     check_writable(output)
+    _refuse_a_persons_files(output)
     training_set = found_for(project, options, progress)
     config = prepare(model_config(training_set, options), training_set.train)
     if options.restart:
@@ -152,7 +153,9 @@ def _gap_px(options: TrainingOptions) -> int:
     from tissuemodel.network import reach
     from tissuemodel.training import PRESETS
 
-    widths = options.settings.get("network", {}).get("widths", PRESETS[options.preset][0].widths)
+    widths = options.settings.get("network", {}).get("widths", ())
+    if not 2 <= len(widths) <= 7:  # the preset's; what is impossible is refused in its own place
+        widths = PRESETS[options.preset][0].widths
     return halo_px(reach(len(widths)), (), 2 ** (len(widths) - 1))
 
 
@@ -224,6 +227,23 @@ def check_writable(folder: Path) -> None:
         raise StorageError(
             f"{folder}: cannot be written ({error.strerror}); choose another --output"
         ) from error
+
+
+def _refuse_a_persons_files(output: Path) -> None:
+    """An images' folder may hold files of the names that a model's files have.
+
+    Raises:
+        Conflict: One of them is not ours.
+    """
+    from tissuemodel.checkpoint import CONFIG_FILE
+    from tissuemodel.training_log import COLUMNS
+
+    for name, ours in ((CONFIG_FILE, b'"weights_sha256"'), (LOG_FILE, ",".join(COLUMNS[:3]).encode())):
+        path = output / name
+        if path.is_file() and ours not in path.read_bytes():
+            raise Conflict(
+                f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
+            )
 
 
 # ---- While it trains --------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def _loss_rules(loss: LossConfig, regions: int, cells: int) -> Iterator[Rule]:
 def _training_rules(plan: TrainingConfig, stride: int) -> Iterator[Rule]:
     yield "training.learning_rate", 0 < plan.learning_rate <= 10, "more than 0, up to 10"
     yield "training.batch_size", 1 <= plan.batch_size <= MAX_BATCH, f"1 to {MAX_BATCH}"
-    right = 0 < plan.crop_px <= MAX_CROP_PX and plan.crop_px % stride == 0
+    right = 0 < plan.crop_px <= MAX_CROP_PX and plan.crop_px % max(stride, 1) == 0
     yield "training.crop_px", right, f"multiples of the network's stride {stride}, up to {MAX_CROP_PX}"
     yield "training.epochs", plan.epochs >= 1, "1 or more"
     right = plan.minutes is None or 0 < plan.minutes < MAX_MINUTES

@@ -93,7 +93,7 @@ def validation_loss(module: MultitaskTraining, batches: DataLoader[Any]) -> floa
         for batch in batches:
             batch = _on(batch, device)
             losses = module.losses(batch, network)[0]
-            counts = (batch.mask[0].amax(dim=1).sum(), (batch.labels[0] != IGNORE_LABEL).sum())
+            counts = (batch.mask[0].any(dim=1).sum(), (batch.labels[0] != IGNORE_LABEL).sum())
             for task, (loss, count) in enumerate(
                 zip((losses.regression, losses.segmentation), counts, strict=True)
             ):

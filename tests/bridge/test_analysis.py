@@ -8,6 +8,7 @@ from shapely.geometry import Point
 
 from drawn_tissue import ArrayImage, NullNetwork, draw_tissue
 from tissuebridge.analysis import Analysis, Cells, write_label_map
+from tissuebridge.errors import Conflict
 from tissuebridge.objects import ObjectType, is_persons, provenance
 from tissuebridge.pipeline import AnalysisOptions, analyse
 from tissuemodel.detection import Candidates
@@ -134,3 +135,27 @@ def test_the_label_map_is_read_back_with_its_pixel_size_and_the_same_bytes(
         assert page.is_tiled
         assert '"Tumor"' in page.description
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"notes", b"II*\x00", None])
+def test_a_persons_file_of_the_label_maps_name_stays(
+    found: Analysis, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "a.labels.tif"
+    if content is None:
+        tifffile.imwrite(path, np.zeros((4, 4), np.uint8))
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+
+    with pytest.raises(Conflict, match="not written by tissuebridge"):
+        write_label_map(path, found)
+
+    assert path.read_bytes() == before
+
+
+def test_our_own_label_map_is_replaced(found: Analysis, tmp_path: Path) -> None:
+    for _again in range(2):
+        write_label_map(tmp_path / "a.labels.tif", found)
+
+    assert tifffile.imread(tmp_path / "a.labels.tif").shape == found.labels.shape

@@ -44,7 +44,9 @@ def start(order: convert.Order = ORDER) -> wire.Start:
 
 @pytest.mark.parametrize("radius", [None, 2.5])
 def test_a_model_survives_the_way(radius: float | None) -> None:
-    model = replace(DESCRIPTION, cross_class_radius_um=radius)
+    model = replace(
+        DESCRIPTION, cross_class_radius_um=radius, usual_colours="ff00", normalises_each_image=True
+    )
 
     message = models_pb2.Model.FromString(convert.model_message("short", model).SerializeToString())
 

@@ -12,6 +12,7 @@ from tissuebridge.predictor import local
 from tissuebridge.predictor.base import Predictor
 from tissuebridge.predictor.local import LocalPredictor
 from tissuemodel.checkpoint import Checkpoint, build_network, make_checkpoint, save_checkpoint
+from tissuemodel.colours import COLOURS_KEY
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.inference import Inference
 from tissuemodel.labels import ChannelStatistics
@@ -35,9 +36,9 @@ CONFIG = ModelConfig(
 TILES = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
 
 
-def checkpoint(config: ModelConfig = CONFIG) -> Checkpoint:
+def checkpoint(config: ModelConfig = CONFIG, record: dict[str, object] | None = None) -> Checkpoint:
     torch.manual_seed(0)
-    return make_checkpoint("drawn", config, build_network(config), {})
+    return make_checkpoint("drawn", config, build_network(config), record or {})
 
 
 def test_the_description_says_what_the_checkpoint_says() -> None:
@@ -54,6 +55,11 @@ def test_the_description_says_what_the_checkpoint_says() -> None:
     assert described.cell_diameters_um == (5.0, 7.0)
     assert (described.min_distance_um, described.thresholds) == ((2.5, 3.0), (0.3, 0.6))
     assert (described.floor, described.cross_class_radius_um, described.mode_filter) == (0.05, None, False)
+
+
+@pytest.mark.parametrize(("record", "usual"), [({COLOURS_KEY: "ff00"}, "ff00"), ({}, "")])
+def test_the_description_says_which_colours_were_learnt_from(record: dict[str, object], usual: str) -> None:
+    assert LocalPredictor(checkpoint(record=record)).description.usual_colours == usual
 
 
 @pytest.mark.parametrize(

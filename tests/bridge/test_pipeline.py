@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from shapely.geometry import box
 
-from drawn_tissue import CELL_COLORS, TISSUE_COLORS, ArrayImage, NullNetwork, draw_tissue
+from drawn_tissue import CELL_COLORS, TISSUE_COLORS, ArrayImage, NullNetwork, colours_of, draw_tissue
 from tissuebridge.analysis import Analysis
 from tissuebridge.errors import AnnotationError, Cancelled, ImageError, ModelError, UsageError
 from tissuebridge.objects import PathClass, PathObject, Provenance, with_provenance
@@ -280,6 +280,29 @@ def test_cells_of_two_classes_at_one_place_become_one_and_are_counted(
 
     assert one.summary.suppressed_across_classes == len(two.cells) - len(one.cells) > 0
     assert two.summary.suppressed_across_classes == 0
+
+
+def test_an_image_unlike_those_learnt_from_is_warned_about(
+    pixels: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = NullNetwork()
+    network.description = replace(network.description, usual_colours=colours_of(pixels[..., ::-1]))
+    image = ArrayImage(pixels, pixel_size_um=0.8, name="odd")
+
+    found = analyse(image, network, journal_dir=tmp_path)
+
+    coarse, colours = found.summary.warnings
+    assert "0.8 um a pixel" in coarse
+    assert "colours that the model did not learn from" in colours
+    assert f"odd: {colours}" in caplog.messages
+    assert coarse in caplog.text
+
+
+def test_an_image_like_those_learnt_from_is_not(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    network = NullNetwork()
+    network.description = replace(network.description, usual_colours=colours_of(pixels))
+
+    assert analyse(ArrayImage(pixels), network, journal_dir=tmp_path).summary.warnings == ()
 
 
 def test_the_summary_counts_what_is_there(pixels: NDArray[np.uint8], tmp_path: Path) -> None:

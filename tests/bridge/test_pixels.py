@@ -510,7 +510,7 @@ def test_the_dpi_of_a_png_is_no_calibration(tmp_path: Path) -> None:
         assert source.pixel_size_um is None
 
 
-@pytest.mark.parametrize("mpp", ["0", "-0.5", "NaN", "inf"])
+@pytest.mark.parametrize("mpp", ["0", "-0.5", "NaN", "inf", "1e-9", "1e6"])
 def test_an_impossible_pixel_size_is_an_error_only_for_who_asks_for_it(mpp: str, tmp_path: Path) -> None:
     write_calibrated(tmp_path / "a.svs", aperio(mpp))
     with open_pixels(tmp_path / "a.svs") as source:

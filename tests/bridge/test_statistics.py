@@ -9,12 +9,12 @@ import torch
 from shapely.geometry import box
 
 from drawn import DrawnImage
-from drawn_tissue import ArrayImage, draw_tissue
+from drawn_tissue import ArrayImage, colours_of, draw_tissue
 from tissuebridge.errors import Cancelled
 from tissuebridge.pipeline import AnalysisOptions, analyse
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.resample import BlockCache
-from tissuebridge.project.statistics import image_statistics
+from tissuebridge.project.statistics import colour_warning, image_statistics
 from tissuemodel.checkpoint import build_network, make_checkpoint
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 
@@ -121,3 +121,61 @@ def test_a_journal_of_other_pixels_is_not_continued(tmp_path: Path) -> None:
     after = analyse(image, predictor(), journal_dir=tmp_path)
 
     assert not np.array_equal(before.candidates.scores, after.candidates.scores)
+
+
+# ---- Colours ----------------------------------------------------------------------------------------------
+
+
+def warning_for(pixels: np.ndarray, usual: str, pixel_size_um: float = 2.0) -> str | None:
+    return colour_warning(ArrayImage(pixels, pixel_size_um, is_closed=False), pixel_size_um, usual)
+
+
+def test_colours_that_a_model_learnt_from_are_no_reason_to_warn() -> None:
+    usual = colours_of(draw_tissue(300, 300, seed=1), 2.0)
+
+    assert warning_for(draw_tissue(300, 300, seed=2), usual) is None
+
+
+def test_other_colours_are_told_with_their_share_of_the_tissue() -> None:
+    tissue = draw_tissue(256, 256, seed=1)
+    mixed = tissue.copy()
+    mixed[:128] = tissue[:128, :, ::-1]
+
+    told = warning_for(mixed, colours_of(tissue, 2.0))
+
+    assert told is not None
+    assert 20 < int(told.split("%")[0]) <= 50
+    assert "colours that the model did not learn from" in told
+
+
+def test_a_model_that_does_not_say_its_colours_costs_no_pixel() -> None:
+    image = DrawnImage(900, 900)
+
+    assert colour_warning(image.open_pixels(), 0.25, "") is None
+    assert image.blocks == 0
+
+
+@pytest.mark.parametrize("pixel_size_um", [0.5, 2.0, 4.0])
+def test_colours_are_compared_at_one_size_whatever_the_images(pixel_size_um: float) -> None:
+    usual = colours_of(draw_tissue(200, 200, seed=1, noise=0), 2.0)
+    k = int(4 / pixel_size_um)
+    pixels = np.repeat(np.repeat(draw_tissue(200, 200, seed=1, noise=0), k, axis=0), k, axis=1)
+
+    assert warning_for(pixels, usual, pixel_size_um) is None
+
+
+def test_of_a_large_image_36_squares_are_looked_at_from_edge_to_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[tuple[int, ...]] = []
+
+    def noted(source: object, grid: object, *window: int) -> np.ndarray:
+        windows.append(window)
+        return np.full((*window[2:], 3), 120, np.uint8)
+
+    monkeypatch.setattr("tissuebridge.project.statistics.read_grid", noted)
+    image = ArrayImage(np.broadcast_to(np.uint8(120), (5000, 3000, 3)), 2.0, is_closed=False)
+
+    colour_warning(image, 2.0, "ff")
+
+    assert len(set(windows)) == 36
+    assert {(height, width) for _, _, height, width in windows} == {(128, 128)}
+    assert (min(windows)[:2], max(windows)[:2]) == ((0, 0), (5000 - 128, 3000 - 128))

@@ -14,7 +14,7 @@ import shapely
 import torch
 
 from drawn import DrawnImage, HeldNetwork
-from drawn_tissue import ArrayImage
+from drawn_tissue import ArrayImage, colours_of
 from tissuebridge.analysis import Analysis
 from tissuebridge.client import Client
 from tissuebridge.objects import REGION_OF_INTEREST, PathClass, PathObject, object_digest
@@ -65,6 +65,27 @@ def test_objects_and_everything_beside_them_are_the_same(client: Client, tmp_pat
     assert local.summary.cells["Mast cell"] > 10
     assert local.summary.regions["Tumor"] > 3
     assert_same(local, remote)
+
+
+def test_warnings_about_an_image_are_the_same_and_told_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image, network = DrawnImage(600, 500), HeldNetwork()
+    network.description = replace(
+        network.description, usual_colours=colours_of(image.pixels[..., ::-1], 0.25)
+    )
+    discovery = tmp_path / "server.json"
+    with (
+        Server({"filters": network}, ServerOptions(port=0, discovery=discovery)),
+        Client.connect(discovery_file=discovery) as client,
+    ):
+        local, remote = both(client, image, network, AnalysisOptions(), tmp_path)
+
+    (warning,) = local.summary.warnings
+    assert "colours that the model did not learn from" in warning
+    assert_same(local, remote)
+    told_by = {record.name for record in caplog.records if warning in record.getMessage()}
+    assert "tissuebridge.client" in told_by
 
 
 def test_tile_size_at_the_server_changes_no_object(client: Client, tmp_path: Path) -> None:

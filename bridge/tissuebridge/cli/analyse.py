@@ -131,8 +131,8 @@ def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
 def _written(found: Analysis, name: str, geojson: Path) -> dict[str, Any]:
     """Writes an image's results, and says what and where."""
     labels = geojson.with_name(f"{name}.labels.tif")
-    write_objects(geojson, found.objects(), about=found.about())
     write_label_map(labels, found)
+    write_objects(geojson, found.objects(), about=found.about())
     counts = {"cells": dict(found.summary.cells), "regions": dict(found.summary.regions)}
     places = {"name": name, "geojson": str(geojson), "labels": str(labels)}
     return {**places, **counts, "warnings": list(found.summary.warnings)}

@@ -218,7 +218,8 @@ class FilePixels(ABC):
             return None
         x, y = self._calibration
         cure = "give the right one with --pixel-size UM"
-        if not (math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0):
+        # Nobody's microscope is outside this range, as with --pixel-size; 1e-9 um would ask for an endless grid.
+        if not (0.01 <= x <= 100 and 0.01 <= y <= 100):
             raise CalibrationError(f"{self._name}: the file says that a pixel is {x:g} x {y:g} um; {cure}")
         if abs(x - y) > 0.01 * min(x, y):
             raise CalibrationError(f"{self._name}: pixels are not square, x {x:g} um and y {y:g} um; {cure}")

@@ -124,7 +124,7 @@ def _about(scores: Mapping[str, Any]) -> Table:
         ["A cell is found within", _tolerance(chosen)],
         ["tissuebridge", chosen["version"]],
     ]
-    return Table("The measurement", ["", ""], rows)
+    return Table("The measurement", ["Setting", "Value"], rows)
 
 
 def _tolerance(settings: Mapping[str, Any]) -> str:
@@ -241,21 +241,23 @@ def _worst(drawn: Drawn, kind: str) -> Picture:
 
 
 def _every_image(scores: Mapping[str, Any]) -> list[Content]:
-    images, cases = scores["images"], scores["intervals"]["unit"] == "case"
-    rows: list[list[Value]] = [
-        [
-            name,
-            *([entry["case"]] if cases else []),
-            entry["micro"]["regions"],
-            entry["micro"]["cells"],
-            _remarks(name, entry, scores["seen_in_training"]),
-        ]
-        for name, entry in list(images.items())[:MOST_ROWS]
-    ]
-    header = ["Image", *(["Case"] if cases else []), "F1 of regions", "F1 of cells", "Remarks"]
-    content: list[Content] = [Table("F1 of all classes' counts together", header, rows)]
-    if len(images) > MOST_ROWS:
-        content.append(Text(f"{len(images) - MOST_ROWS:,} more images stand in {SCORES}."))
+    """A row for each image; a column only where some image has something to say in it."""
+    shown = list(scores["images"].items())[:MOST_ROWS]
+    seen = scores["seen_in_training"]
+    columns: dict[str, list[Value]] = {
+        "Image": [name for name, _ in shown],
+        "Case": [entry.get("case") for _, entry in shown],
+        "F1 of regions": [entry["micro"]["regions"] for _, entry in shown],
+        "F1 of cells": [entry["micro"]["cells"] for _, entry in shown],
+        "Remarks": [_remarks(name, entry, seen) for name, entry in shown],
+    }
+    told = {
+        heading: values for heading, values in columns.items() if any(v not in (None, "") for v in values)
+    }
+    rows = list(zip(*told.values(), strict=True))
+    content: list[Content] = [Table("F1 of all classes' counts together", list(told), rows)]
+    if len(scores["images"]) > len(shown):
+        content.append(Text(f"{len(scores['images']) - len(shown):,} more images stand in {SCORES}."))
     return content
 
 

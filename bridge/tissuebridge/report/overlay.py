@@ -57,6 +57,7 @@ def render_overlay(
     scale: float = 2.0,
     pixel_size_um: float | None = None,
     fills: bool = True,
+    dot_px: float = 3.5,
 ) -> NDArray[np.uint8]:
     """Draws objects over an image, with a legend below.
 
@@ -67,6 +68,7 @@ def render_overlay(
         scale: Output px per px of `image`; at 2 a nucleus of 10 px can be told from its ring.
         pixel_size_um: Size of a px of `image` in um, for the scale bar; None draws none.
         fills: Whether areas are faintly filled; without, only outlined.
+        dot_px: Radius of a point's dot in output px.
 
     Returns:
         uint8 (row, col, 3): `scale` times the image, and below it the legend.
@@ -89,7 +91,7 @@ def render_overlay(
     for marks in cells:
         _draw_rings(canvas, marks, scale)
     for marks in points:
-        _draw_dots(canvas, marks, scale)
+        _draw_dots(canvas, marks, scale, dot_px)
     legend = draw_legend(
         canvas.shape[1],
         [
@@ -246,7 +248,8 @@ def _draw_rings(canvas: NDArray[np.uint8], marks: _Marks, scale: float) -> None:
             cv2.circle(canvas, (x, y), radius, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_dots(canvas: NDArray[np.uint8], marks: _Marks, scale: float) -> None:
+def _draw_dots(canvas: NDArray[np.uint8], marks: _Marks, scale: float, radius_px: float) -> None:
+    cased, radius = (round(px * 2**_SHIFT) for px in (radius_px + 1.5, radius_px))
     for x, y in _fixed_point(shapely.get_coordinates(marks.geometries), scale).tolist():
-        cv2.circle(canvas, (x, y), 5 << _SHIFT, CASING, -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(canvas, (x, y), 7 << (_SHIFT - 1), marks.color, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, (x, y), cased, CASING, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, (x, y), radius, marks.color, -1, cv2.LINE_AA, _SHIFT)

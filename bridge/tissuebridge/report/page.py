@@ -65,6 +65,8 @@ class Table:
 class Matrix:
     """Counts of what is against what was said; the larger its share of the row, the stronger a cell's colour.
 
+    Where row and column have the same name it is right and blue, elsewhere wrong and orange.
+
     Attributes:
         caption: What the matrix tells.
         corner: What rows and columns are.
@@ -210,19 +212,27 @@ def _framed(caption: str, head: str, rows: Iterable[str]) -> str:
 
 def _matrix(matrix: Matrix) -> str:
     names = "".join(f'<th scope="col"{_CLASS}>{escape(name)}</th>' for name in matrix.columns)
-    rows = [_matrix_row(name, counts) for name, counts in zip(matrix.rows, matrix.counts, strict=True)]
+    rows = [
+        _matrix_row(name, matrix.columns, counts)
+        for name, counts in zip(matrix.rows, matrix.counts, strict=True)
+    ]
     return _framed(matrix.caption, f'<th scope="col">{escape(matrix.corner)}</th>{names}', rows)
 
 
-def _matrix_row(name: str, counts: Sequence[int]) -> str:
+def _matrix_row(name: str, columns: Sequence[str], counts: Sequence[int]) -> str:
     total = sum(counts)
-    cells = "".join(_share(count, count / total) if total else f"<td{_CLASS}>0</td>" for count in counts)
+    cells = "".join(
+        _share(count, count / total, "right" if name == column else "wrong")
+        if total
+        else f"<td{_CLASS}>0</td>"
+        for column, count in zip(columns, counts, strict=True)
+    )
     return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
 
 
-def _share(count: int, share: float) -> str:
+def _share(count: int, share: float, kind: str) -> str:
     small = f"<small>{share:.1%}</small>"
-    return f'<td class="number share" style="--share: {share:.3f}">{count:,}{small}</td>'
+    return f'<td class="number share {kind}" style="--share: {share:.3f}">{count:,}{small}</td>'
 
 
 def _is_number_column(table: Table, place: int) -> bool:
@@ -273,10 +283,10 @@ _PAGE: Final = """<!DOCTYPE html>
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1d1d1f; --soft: #5b5b60; --line: #d8d8dc; --head: #f3f3f5;
-  --accent: 64 120 230; --warm: #b35c00; }
+  --accent: 64 120 230; --fault: 230 120 30; --warm: #b35c00; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #1b1b1d; --ink: #ececee; --soft: #a9a9b0; --line: #3d3d42; --head: #28282b;
-    --accent: 84 132 235; --warm: #f0a04b; }
+    --accent: 84 132 235; --fault: 214 110 40; --warm: #f0a04b; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
@@ -292,7 +302,8 @@ th, td { padding: 6px 14px; border-bottom: 1px solid var(--line); text-align: le
 thead th { background: var(--head); }
 tbody th { font-weight: 500; }
 td.number, th.number { text-align: right; }
-td.share { background: rgb(var(--accent) / calc(var(--share) * 0.6)); }
+td.right { background: rgb(var(--accent) / calc(var(--share) * 0.6)); }
+td.wrong { background: rgb(var(--fault) / calc(var(--share) * 0.6)); }
 td small { display: block; font-size: 0.8rem; color: var(--soft); }
 td.share small { color: inherit; }
 .pictures { display: flex; flex-wrap: wrap; gap: 20px; margin: 16px 0; }

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from drawn_project import write_project
+from drawn_project import REGIONS, write_project
 from tissuebridge import training
 from tissuebridge.cli import main
 from tissuebridge.project.folder import FolderProject
@@ -187,6 +188,7 @@ def test_a_dry_run_says_what_there_is_and_writes_nothing(
         ("[training]\nepoch = 3\n", "training.epochs"),
         ("[training]\nearly_stop = 3\n", "no validation images"),
         ("[training]\ncrop_px = 33\n", "stride"),
+        ("[network]\nwidths = []\n", "2 to 7"),
     ],
 )
 def test_impossible_settings_are_refused(
@@ -200,3 +202,37 @@ def test_impossible_settings_are_refused(
     assert main([*asked, "--settings", str(tmp_path / "settings.toml")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_regions_alone_are_trained_validated_and_evaluated(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_project(tmp_path / "project")
+    for path in (folder / "annotations").iterdir():
+        features = json.loads(path.read_text())
+        kept = [one for one in features["features"] if one["geometry"]["type"] == "Polygon"]
+        kept = [one for one in kept if one["properties"]["classification"]["name"] in REGIONS]
+        path.write_text(json.dumps(features | {"features": kept}))
+    shutil.copyfile(project / "small.toml", folder / "small.toml")
+
+    assert main(command(folder, tmp_path / "m")) == 0
+    done = json.loads(capsys.readouterr().out)
+    common = [str(folder), "--model", str(tmp_path / "m"), "--pixel-size", "0.5", "--json"]
+    assert main(["evaluate", *common, "--output", str(tmp_path / "out")]) == 0
+
+    assert done["validation"]["cells"] == {}
+    assert done["validation_loss"] is not None
+    assert set(json.loads(capsys.readouterr().out)["regions"]) == set(REGIONS)
+
+
+@pytest.mark.parametrize("name", ["model.json", "training.csv"])
+def test_a_persons_file_in_the_output_folder_stays(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / name).write_text('{"type": "FeatureCollection", "features": []}')
+
+    assert main(command(project, tmp_path / "m")) == 6
+    assert "choose another --output" in capsys.readouterr().err
+    assert "FeatureCollection" in (tmp_path / "m" / name).read_text()
+    assert [path.name for path in (tmp_path / "m").iterdir()] == [name]

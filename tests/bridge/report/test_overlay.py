@@ -149,3 +149,20 @@ def test_a_saved_picture_reads_back_the_same(tmp_path: Path) -> None:
     save_png(tmp_path / "new" / "a.png", picture)
 
     assert np.array_equal(np.array(Image.open(tmp_path / "new" / "a.png")), picture)
+
+
+def test_areas_can_be_outlined_without_a_fill() -> None:
+    picture = render_overlay(GREY, [area(shapely.box(10, 10, 50, 40))], scale=2, fills=False).astype(int)
+
+    assert np.abs(picture[50, 20] - (230, 0, 0)).max() < 40
+    assert picture[50, 60].tolist() == [128, 128, 128]
+
+
+def test_dots_are_as_large_as_wanted() -> None:
+    point = PathObject(shapely.Point(30, 20), path_class=RED)
+
+    small, large = (render_overlay(GREY, [point], scale=2, dot_px=px)[:120] for px in (3.0, 9.0))
+
+    red_px = [int((picture == (230, 0, 0)).all(axis=2).sum()) for picture in (small, large)]
+    assert red_px[0] < 3.5**2 * np.pi
+    assert 8.5**2 * np.pi < red_px[1] < 9.5**2 * np.pi

@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tissuebridge.report.page import Picture, Section, Table, Text, page_html, write_page
+from tissuebridge.report.page import (
+    Estimate,
+    Matrix,
+    Notice,
+    Picture,
+    Section,
+    Table,
+    Text,
+    page_html,
+    write_page,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
 
@@ -29,7 +39,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -102,3 +112,59 @@ def test_the_page_is_written_whole_as_utf8(tmp_path: Path) -> None:
     write_page(tmp_path / "new" / "page.html", "Größe in µm", [])
 
     assert "<h1>Größe in µm</h1>" in (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+
+
+def page_of(*content: Text | Notice | Table | Matrix | Picture) -> str:
+    return page_html("Page", [Section("Section", content)])
+
+
+def test_an_interval_stands_below_its_measure() -> None:
+    html = page_of(Table("T", ["Class", "F1"], [["a", Estimate(0.5, (0.25, 0.75))], ["b", Estimate(0.5)]]))
+
+    assert "0.500<small>0.250–0.750</small>" in html
+    assert html.count("<small>") == 1
+    assert [cell["class"] for cell in Elements(html).all("td")] == ["number", "number"]
+
+
+def test_a_matrix_tells_right_from_wrong_and_how_large_a_share_of_its_row_each_is() -> None:
+    matrix = Matrix(
+        "M", "True / called", ["a", "b", "none"], ["a", "b", "missed"], [[6, 1, 3], [0, 0, 0], [0, 4, 0]]
+    )
+
+    cells = Elements(page_of(matrix)).all("td")
+
+    kinds = [str(cell["class"]).removeprefix("number share ") for cell in cells]
+    assert kinds == ["right", "wrong", "wrong", *["number"] * 3, "wrong", "wrong", "wrong"]
+    assert [cell.get("style") for cell in cells][:4] == [
+        "--share: 0.600",
+        "--share: 0.100",
+        "--share: 0.300",
+        None,
+    ]
+    assert "<small>60.0%</small>" in page_of(matrix)
+
+
+def test_a_notice_stands_out_and_is_escaped() -> None:
+    html = page_of(Notice("seen <in> training"), Text("plain"))
+
+    notice, plain = Elements(html).all("p")
+    assert (notice, plain) == ({"class": "notice", "role": "note"}, {})
+    assert "seen &lt;in&gt; training" in html
+
+
+def test_a_picture_may_have_another_one_for_dark_pages() -> None:
+    html = page_of(Picture(PIXELS, "curve", dark=255 - PIXELS))
+
+    source, image = Elements(html).all("source")[0], Elements(html).all("img")[0]
+    assert source["media"] == "(prefers-color-scheme: dark)"
+    assert source["srcset"] != image["src"]
+    assert "<picture>" not in page_of(Picture(PIXELS, "curve"))
+
+
+def test_a_photograph_is_stored_as_jpeg_with_its_colours() -> None:
+    red = np.full((16, 16, 3), (200, 30, 30), np.uint8)
+
+    image = Elements(page_of(Picture(red, "red", is_photograph=True))).all("img")[0]
+
+    data = base64.b64decode(str(image["src"]).removeprefix("data:image/jpeg;base64,"))
+    assert np.abs(np.array(Image.open(io.BytesIO(data))).astype(int) - red).max() < 6
