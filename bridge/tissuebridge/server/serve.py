@@ -177,7 +177,7 @@ def check(options: ServerOptions) -> None:
     if options.certificate is None and not is_loopback(options.host):
         raise UsageError(
             f"{options.host} can be reached from other machines: give a certificate and its key "
-            "(--tls-cert FILE --tls-key FILE), or listen on 127.0.0.1"
+            "(--certificate FILE --key FILE), or listen on 127.0.0.1"
         )
     if not 0 <= options.port < 65536:
         raise UsageError(f"port {options.port}: expected 1 to 65535, or 0 for any free one")
