@@ -23,8 +23,7 @@ from shapely import points as shapely_points
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge import __version__
-from tissuebridge.errors import Conflict
-from tissuebridge.files import atomic_write
+from tissuebridge.files import atomic_write, not_ours
 from tissuebridge.objects import ObjectType, PathClass, PathObject, Provenance, with_provenance
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.project.base import ImageIdentity
@@ -241,6 +240,4 @@ def _refuse_a_persons_map(path: Path) -> None:
     except (tifffile.TiffFileError, OSError, ValueError, struct.error):  # a TIFF that ends too early
         is_ours = False
     if not is_ours:
-        raise Conflict(
-            f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
-        )
+        raise not_ours(path)

@@ -26,12 +26,10 @@ from tissuebridge.pipeline import AnalysisOptions, analyse
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, Project
 from tissuemodel.evaluation import Curve, Evaluation
+from tissuemodel.metrics import BORDER_UM
 
 TOLERANCE_PX: Final = 8.0
 """The paper's matching distance, in full-resolution px."""
-
-BORDER_UM: Final = 10.0
-"""Labelled pixels this near to a border are scored by themselves too: about the width of a cell."""
 
 EVERYTHING: Final = "all"
 """The split that is no split: all images."""

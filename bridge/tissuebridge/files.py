@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tissuebridge.errors import StorageError, TissuebridgeError
+from tissuebridge.errors import Conflict, StorageError, TissuebridgeError
 from tissuemodel.atomic import TEMPORARY_PREFIX, whole_file
 
-__all__ = ["TEMPORARY_PREFIX", "atomic_write", "storage_error"]
+__all__ = ["TEMPORARY_PREFIX", "atomic_write", "not_ours", "storage_error"]
 
 _CURES: Final = {
     errno.ENOSPC: "Free some space on that disk and run again",
@@ -61,6 +61,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, TissuebridgeError):
             raise
         raise storage_error(path, error) from error
+
+
+def not_ours(path: Path) -> Conflict:
+    """What to raise where a person's file has the name of one of ours."""
+    return Conflict(
+        f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
+    )
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

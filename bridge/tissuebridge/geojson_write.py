@@ -21,8 +21,8 @@ from uuid import UUID, uuid5
 import orjson
 from shapely.geometry.base import BaseGeometry
 
-from tissuebridge.errors import Conflict, GeoJSONError
-from tissuebridge.files import atomic_write
+from tissuebridge.errors import GeoJSONError
+from tissuebridge.files import atomic_write, not_ours
 from tissuebridge.geojson_geometry import coordinates_of, on_grid
 from tissuebridge.objects import (
     ObjectType,
@@ -114,9 +114,7 @@ def default_color(name: str) -> tuple[int, int, int]:
 
 def _refuse_a_persons_file(path: Path) -> None:
     if path.exists() and about_of(path) is None:
-        raise Conflict(
-            f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
-        )
+        raise not_ours(path)
 
 
 def _head(path: Path, about: Mapping[str, object] | None) -> bytes:

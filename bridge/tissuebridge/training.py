@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tissuebridge.classes import ClassMap
-from tissuebridge.errors import Conflict, InputRefused, ModelError, StorageError, UsageError
-from tissuebridge.files import atomic_write
+from tissuebridge.errors import Conflict, ModelError, StorageError, UsageError
+from tissuebridge.files import atomic_write, not_ours, storage_error
 from tissuebridge.learnable import TrainingSummary, check_learnable
 from tissuebridge.model_card import CARD_FILE, model_card
 from tissuebridge.project.base import Project
@@ -241,9 +241,7 @@ def _refuse_a_persons_files(output: Path) -> None:
     for name, ours in ((CONFIG_FILE, b'"weights_sha256"'), (LOG_FILE, ",".join(COLUMNS[:3]).encode())):
         path = output / name
         if path.is_file() and ours not in path.read_bytes():
-            raise Conflict(
-                f"{path}: not written by tissuebridge, so it stays. Move it away or choose another --output."
-            )
+            raise not_ours(path)
 
 
 # ---- While it trains --------------------------------------------------------------------------------------
@@ -282,15 +280,10 @@ def _own_errors(output: Path) -> Iterator[None]:
         raise ModelError(f"{output}: {error} (training.learning_rate in --settings)") from error
     except ImportError as error:
         raise UsageError(f"--tensorboard: {error}") from error
-    except InputRefused:
-        raise
     except ValueError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
-        raise StorageError(
-            f"{output}: the training could not be saved ({error.strerror or error}); free some space and give the same "
-            "command again: it goes on from the last state that was saved"
-        ) from error
+        raise storage_error(output, error) from error
 
 
 # ---- When it is over --------------------------------------------------------------------------------------
@@ -304,23 +297,15 @@ def _written(
 
     record = record_of(project, options.preset, training_set, trained)
     checkpoint = make_checkpoint(output.resolve().name, trained.config, trained.network, record)
-    about = {
-        "name": checkpoint.name,
-        "digest": checkpoint.digest,
-        "config": checkpoint.config.to_dict(),
-        "record": record,
-    }
     try:
         write_splits(output, training_set.split)
         save_checkpoint(checkpoint, output)
         with atomic_write(output / CARD_FILE) as file:
-            file.write(model_card(about).encode())
+            file.write(model_card(checkpoint.about()).encode())
         if not trained.is_interrupted:
             (output / STATE_FILE).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"{output}: the model could not be written ({error.strerror or error}); free some space"
-        ) from error
+        raise storage_error(output, error) from error
     return {
         "model": str(output),
         "digest": checkpoint.digest,

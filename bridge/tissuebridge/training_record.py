@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,15 +67,13 @@ def sources_of(project: Project, training_set: TrainingSet) -> list[dict[str, An
     Files that cannot be read again, and images that are no local files, have no digest.
     """
     used = {name for names in training_set.images.values() for name in names}
-    return [
-        {
-            "image": image.name,
-            "sha256": _sha256(image.files[:1]),
-            "annotations_sha256": _sha256(image.files[1:]),
-        }
-        for image in project.images
-        if image.name in used
-    ]
+    sources = []
+    for image in project.images:
+        if image.name in used:
+            pixels, annotations = (*image.files, None, None)[:2]
+            digests = {"sha256": _sha256(pixels), "annotations_sha256": _sha256(annotations)}
+            sources.append({"image": image.name, **digests})
+    return sources
 
 
 def hardware() -> str:
@@ -88,12 +85,11 @@ def hardware() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _sha256(files: Iterable[Path]) -> str | None:
-    """Of the first of these files; None without any."""
-    for path in files:
-        try:
+def _sha256(path: Path | None) -> str | None:
+    try:
+        if path is not None:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return None
+    except OSError:
+        return None
     return None

@@ -18,14 +18,13 @@ from tissuemodel.detection import Candidates, peaks, subpixel
 from tissuemodel.evaluation import CellTally, Evaluation
 from tissuemodel.inference import Inference, pad_value
 from tissuemodel.labels import Example
+from tissuemodel.metrics import BORDER_UM
 from tissuemodel.network import MultitaskUNet
 
 TOLERANCE_UM: Final = 2.0
 """A peak this near to a marked cell found it: the paper's 8 px at 0.243 um/px."""
 DISTANCES_UM: Final = (1.5, 2.0, 2.5, 3.0)
 """Minimum distances of two peaks to choose from: a quarter to more than half of a nucleus."""
-BAND_UM: Final = 10.0
-"""Width of the bands along borders in which regions are scored by themselves too."""
 UNTUNED_THRESHOLD: Final = 0.5
 """Half the height of a perfect peak, for a class of which no cell can be checked."""
 
@@ -93,7 +92,7 @@ def validation_scores(
             found.xy[kept], found.class_index[kept], found.score[kept], *truth, countable[kept], tolerance
         )
         regions = RegionCounts.of(
-            example.regions, labels, len(config.region_classes), band_px=BAND_UM / config.pixel_size_um
+            example.regions, labels, len(config.region_classes), band_px=BORDER_UM / config.pixel_size_um
         )
         evaluation.add(example.name, regions, matched.confusion(len(config.cell_classes)))
     images = {example.name: example.image_name or example.name for example in examples}

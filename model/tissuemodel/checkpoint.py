@@ -52,6 +52,15 @@ class Checkpoint:
     digest: str
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    def about(self) -> dict[str, Any]:
+        """What `model.json` says of it, as plain JSON values."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "config": self.config.to_dict(),
+            "record": dict(self.record),
+        }
+
 
 def build_network(config: ModelConfig) -> MultitaskUNet:
     """The untrained network that a configuration describes, with random weights."""
@@ -79,11 +88,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     weights = _pack(checkpoint.network)
     about = {
         "format": FORMAT,
-        "name": checkpoint.name,
-        "digest": checkpoint.digest,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "config": checkpoint.config.to_dict(),
-        "record": dict(checkpoint.record),
+        **checkpoint.about(),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,15 @@ true cells come in as points, regions as label maps; counts, curves and scores g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+BORDER_UM: Final = 10.0
+"""Labelled pixels this near to a border are scored by themselves too: about the width of a cell."""
 
 Floats = NDArray[np.floating[Any]]
 """Any floating-point array."""

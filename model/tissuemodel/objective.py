@@ -54,9 +54,8 @@ class MultitaskTraining(lightning.LightningModule):  # type: ignore[misc]  # its
         self._limit = LOG_VARIANCE_LIMIT if config.loss.weighting == "uncertainty" else 0.0
         self.register_buffer("region_weights", torch.tensor(config.loss.region_weights), persistent=False)
         self.register_buffer("cell_weights", torch.tensor(config.loss.cell_weights), persistent=False)
-        self._averages: list[
-            AveragedModel
-        ] = []  # a list hides it from Lightning, which would train it as well
+        # A list hides it from Lightning, which would train it as well.
+        self._averages: list[AveragedModel] = []
 
     def losses(self, batch: Batch, network: nn.Module | None = None) -> list[TaskLosses]:
         """Both tasks' losses at each scale that is supervised.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -232,23 +232,24 @@ class _Leading(_Process):
                 open_now.callback(log.close)
             torch.manual_seed(self.config.training.seed)
             module = self.module(watched)
-
-            def save(steps: int, seconds: float) -> None:
-                about = {
-                    "step": steps,
-                    "seconds": seconds,
-                    "config": self.config.to_dict(),
-                    "examples": digest,
-                }
-                save_state(captured(module, self._trainer, watched, about), path)
-
-            path = reports.state or Path()
             per_epoch = steps_per_epoch(self.examples, self.config.training)
-            saving = save if reports.state else None
+            saving = self._saving(reports.state, module, watched, digest) if reports.state else None
             course = Course(self.length, per_epoch, reports, logs, watched, stop, saving)
             if self.length.left:
                 self.fit(module, course)
             return self._trained(module, course, watched)
+
+    def _saving(
+        self, path: Path, module: MultitaskTraining, watched: Validation | None, digest: str
+    ) -> Callable[[int, float], None]:
+        """What writes the state, given (steps done, seconds)."""
+        fixed = {"config": self.config.to_dict(), "examples": digest}
+
+        def save(steps: int, seconds: float) -> None:
+            about = {"step": steps, "seconds": seconds, **fixed}
+            save_state(captured(module, self._trainer, watched, about), path)
+
+        return save
 
     def _trained(self, module: MultitaskTraining, course: Course, watched: Validation | None) -> Trained:
         network = build_network(self.config)

@@ -106,7 +106,7 @@ def main() -> None:
     model = make_checkpoint("starter", trained.config, trained.network, record)
     save_checkpoint(model, output)
     with atomic_write(output / CARD_FILE) as file:
-        file.write(model_card(json.loads((output / CONFIG_FILE).read_text())).encode())
+        file.write(model_card(model.about()).encode())
     print((output / CARD_FILE).read_text())
 
 

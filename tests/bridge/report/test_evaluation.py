@@ -14,6 +14,7 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
+import oracle
 from drawn_tissue import ArrayImage
 from tissuebridge.evaluation import Evaluated, EvaluationOptions, measure
 from tissuebridge.objects import CELLS_MARKED, PathClass, PathObject
@@ -22,7 +23,6 @@ from tissuebridge.report.curves import precision_recall_picture
 from tissuebridge.report.evaluation import write_evaluation
 from tissuebridge.report.mistakes import FALSE, FOUND, MISSED
 from tissuebridge.report.worst import WorstImages
-from tissuemodel.heatmaps import heat_maps, sigma_px
 
 SIDE = 128
 MODEL = ModelDescription(
@@ -46,20 +46,12 @@ FOUND_AT, FALSE_AT, MISSED_AT = (30.5, 30.5), (90.5, 40.5), (40.5, 90.5)
 
 
 @dataclass
-class Says:
+class Told(oracle.Says):
     """A predictor that says what it is told, whatever it sees."""
 
     border: int = SIDE // 2
     dots: Sequence[tuple[float, float]] = (FOUND_AT, FALSE_AT)
     description: ModelDescription = MODEL
-
-    def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
-        shape = (tiles.shape[1], tiles.shape[2])
-        left = np.broadcast_to(np.arange(shape[1]) < self.border, shape)
-        points = np.array(self.dots, np.float32).reshape(-1, 2)
-        heat = heat_maps(points, np.zeros(len(points), np.uint8), shape, [sigma_px(5.0, 0.5)])
-        log_p = np.where(np.stack([left, ~left]), 0.0, -9.0).astype(np.float32)
-        return Prediction(log_p[None], heat[None])
 
 
 @dataclass
@@ -83,10 +75,10 @@ def image(name: str, border: int = SIDE // 2) -> ArrayImage:
 
 
 def evaluated(
-    images: Sequence[ArrayImage], options: EvaluationOptions | None = None, predictor: Says | None = None
+    images: Sequence[ArrayImage], options: EvaluationOptions | None = None, predictor: Told | None = None
 ) -> tuple[Evaluated, WorstImages]:
     worst = WorstImages()
-    return measure(Drawings(images), predictor or Says(), options, seen=worst.add), worst
+    return measure(Drawings(images), predictor or Told(), options, seen=worst.add), worst
 
 
 class Page(HTMLParser):
@@ -201,7 +193,7 @@ def test_a_curve_is_drawn_for_light_and_dark_pages(dark: bool) -> None:
 
 @pytest.mark.parametrize("task", ["regions", "cells"])
 def test_a_model_of_one_task_is_measured_and_shown(tmp_path: Path, task: str) -> None:
-    class One(Says):
+    class One(Told):
         def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
             both = super().predict(tiles)
             if task == "regions":
