@@ -23,7 +23,7 @@ from tissuebridge.settings import with_settings
 from tissuebridge.splits import SplitOptions, write_splits
 from tissuebridge.tiles import halo_px
 from tissuebridge.training_record import record_of
-from tissuebridge.training_set import CELL_DIAMETER_UM, TrainingSet, build_training_set
+from tissuebridge.training_set import CELL_DIAMETER_UM, MIN_DISTANCE_UM, TrainingSet, build_training_set
 
 if TYPE_CHECKING:
     from tissuemodel.config import ModelConfig, TrainingConfig
@@ -197,7 +197,7 @@ def model_config(training_set: TrainingSet, options: TrainingOptions) -> ModelCo
         training=plan,
         targets=TargetConfig(diameters_um=(CELL_DIAMETER_UM,) * cells),
         inference=InferenceConfig(
-            min_distance_um=(CELL_DIAMETER_UM / 2,) * cells, cross_class_radius_um=CELL_DIAMETER_UM / 2
+            min_distance_um=(MIN_DISTANCE_UM,) * cells, cross_class_radius_um=MIN_DISTANCE_UM
         ),
     )
     config = with_settings(config, options.settings)

@@ -25,8 +25,10 @@ from tissuebridge.targets import annotated_windows, annotations_of, example_of
 from tissuemodel.heatmaps import sigma_px
 from tissuemodel.labels import Example, LabelSet
 
-CELL_DIAMETER_UM: Final = 5.0
-"""Full width at half maximum of a cell's Gaussian: about two thirds of a nucleus."""
+CELL_DIAMETER_UM: Final = 3.5
+"""Full width at half maximum of a cell's Gaussian: about half a nucleus, so that touching ones keep a maximum each."""
+MIN_DISTANCE_UM: Final = 2.5
+"""Between two cells, of one class or of two, where no validation images say better."""
 LEAST_KEPT: Final = 0.6
 """Nobody asked for blocks: they are made only where this much of every kind of annotation is left to learn from."""
 

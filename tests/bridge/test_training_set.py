@@ -14,7 +14,7 @@ from tissuebridge.errors import AnnotationError
 from tissuebridge.learnable import check_learnable
 from tissuebridge.objects import CELLS_MARKED, PathClass, PathObject, Provenance, with_provenance
 from tissuebridge.splits import SplitOptions
-from tissuebridge.training_set import build_training_set
+from tissuebridge.training_set import CELL_DIAMETER_UM, build_training_set
 
 
 @dataclass
@@ -154,7 +154,7 @@ def test_blocks_that_cannot_be_made_are_refused() -> None:
 def test_the_gap_is_never_narrower_than_a_cells_heat_reaches() -> None:
     built = build_training_set(Drawn([strip("only", 1024)]), splitting=SplitOptions(gap_px=0))
 
-    assert "a gap of 15 µm" in built.split.how
+    assert f"a gap of {3 * CELL_DIAMETER_UM:g} µm" in built.split.how
 
 
 def test_the_test_split_is_never_looked_at() -> None:
