@@ -24,7 +24,14 @@ from shapely.geometry.base import BaseGeometry
 
 from tissuebridge import __version__
 from tissuebridge.files import atomic_write, not_ours
-from tissuebridge.objects import ObjectType, PathClass, PathObject, Provenance, with_provenance
+from tissuebridge.objects import (
+    PARAMETERS,
+    ObjectType,
+    PathClass,
+    PathObject,
+    Provenance,
+    with_provenance,
+)
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.project.base import ImageIdentity
 from tissuebridge.vectorize import RegionPolygon, discs
@@ -43,7 +50,7 @@ class Cells:
         xy: float64 (n, 2), centres (x, y) in full-resolution px.
         class_index: uint8 (n,), index into the model's cell classes.
         score: float32 (n,), unclamped heat of the own class at the peak.
-        scores: float32 (n, cell class), unclamped heat of every class at the peak.
+        scores: float32 (n, number), unclamped heat of every class at the peak; of a proposal, the model's `numbers`.
         region_index: uint8 (n,), region class at the peak's pixel; `IGNORE_LABEL` for none.
         pixels: int32 (n, 2), the peak's (row, col) on the model's grid: the cell's key, with its class.
     """
@@ -101,6 +108,8 @@ class Analysis:
         summary: Counts.
         min_region_area_um2: The smallest region that became an object.
         cells_as_points: Write cells as points instead of discs.
+        parameters: Of a proposal, all that decided it as TOML; "" for a network's analysis.
+        parameters_in_short: The same in one line, for the objects.
     """
 
     image: ImageIdentity
@@ -114,16 +123,24 @@ class Analysis:
     summary: Summary
     min_region_area_um2: float
     cells_as_points: bool
+    parameters: str = ""
+    parameters_in_short: str = ""
+
+    @property
+    def method(self) -> str:
+        """How it was found: "analyse", or "propose" where no network was asked."""
+        return "propose" if self.parameters else "analyse"
 
     def about(self) -> dict[str, object]:
         """What a results file says of itself: which run wrote it, with which model."""
-        return {
+        about: dict[str, object] = {
             "run": self.run_id,
-            "method": "analyse",
+            "method": self.method,
             "model": self.model.name,
             "digest": self.model.digest,
             "version": __version__,
         }
+        return about | ({"parameters": self.parameters} if self.parameters else {})
 
     def objects(self) -> Iterator[PathObject]:
         """QuPath's objects: regions as annotations, then cells as detections; each with id and provenance.
@@ -151,7 +168,7 @@ class Analysis:
     def cell_objects(self) -> Iterator[PathObject]:
         """Cells as detections: discs of the trained diameter (or points), score per class, region context."""
         names, cells, marked = self.model.cell_classes, self.cells, self._marker()
-        measured = [f"tissuebridge: score {name}" for name in names]
+        measured = self.model.numbers
         for place, geometry in enumerate(self._cell_geometries()):
             name = names[cells.class_index[place]]
             row, col = cells.pixels[place].tolist()
@@ -167,9 +184,10 @@ class Analysis:
     def _marker(self) -> Callable[[PathObject, str], PathObject]:
         """Gives an object its id (UUIDv5 of image, model, parameters and the object's key) and its provenance."""
         prefix = f"{self.image.key()}|{self.model.digest}|{self.parameters_digest()}|"
-        origin = Provenance(self.run_id, "analyse", self.model.name, self.model.digest, __version__)
+        origin = Provenance(self.run_id, self.method, self.model.name, self.model.digest, __version__)
+        told = {PARAMETERS: self.parameters_in_short} if self.parameters else {}
         return lambda obj, key: with_provenance(
-            replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key)), origin
+            replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key), metadata={**obj.metadata, **told}), origin
         )
 
     def _cell_geometries(self) -> NDArray[np.object_] | list[BaseGeometry]:

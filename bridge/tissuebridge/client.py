@@ -151,6 +151,45 @@ class Client:
             ServerUnreachable: Nobody answers, or no longer.
             Cancelled: `cancelled` said so.
         """
+        return self._found(image, model, "", options, progress, cancelled)
+
+    def propose(
+        self,
+        image: Image,
+        proposal: str,
+        *,
+        options: AnalysisOptions | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Analysis:
+        """Has regions or nuclei proposed, without a model.
+
+        Args:
+            image: As for `analyse`, as are the pixels.
+            proposal: What and how, as TOML with one table, [regions] or [cells] (`proposals.settings`).
+            options: Area and tiles; the defaults of `AnalysisOptions` if None.
+            progress: Called with (tiles done, tiles in all), from the calling thread.
+            cancelled: Asked whenever the server says something; True stops.
+
+        Returns:
+            The same as `proposals.propose` gives here; `Analysis.parameters` has what was filled in.
+
+        Raises:
+            InputRefused: The image has too little tissue or too few colours.
+            TissuebridgeError: As for `analyse`.
+        """
+        return self._found(image, "", proposal, options, progress, cancelled)
+
+    def _found(
+        self,
+        image: Image,
+        model: str,
+        proposal: str,
+        options: AnalysisOptions | None,
+        progress: Callable[[int, int], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Analysis:
+        """One call, made again while the server is busy."""
         with image.open_pixels() as pixels:
             order = convert.Order(
                 identity=image.identity,
@@ -159,6 +198,7 @@ class Client:
                 model=model,
                 options=_resolved(options or AnalysisOptions(), image),
                 details=True,
+                proposal=proposal,
             )
             give_up = time.monotonic() + self._patience_s
             for pause in _pauses():

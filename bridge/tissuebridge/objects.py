@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import shapely
@@ -26,6 +26,8 @@ COORDINATE_STEP: Final = 1 / 16
 """Written coordinates are multiples of this many pixels: exact in QuPath's float32 up to 2^20 px."""
 
 _METADATA: Final = "tissuebridge:"
+PARAMETERS: Final = _METADATA + "parameters"
+"""Metadata of a proposal: what decided it, in one line."""
 _EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 _NO_MEASUREMENTS: Final[Mapping[str, float]] = MappingProxyType({})
 
@@ -105,6 +107,9 @@ class Provenance:
         version: The version of tissuebridge.
         digest: `object_digest` of the object as written.
         accepted: When (ISO date) a person accepted it, or None.
+        rejected: When (ISO date) a person rejected it, or None.
+        proposed: Name of the class it was proposed with, once a person has decided; or None.
+        reviewer: Who decided, where that was said; or None.
     """
 
     run: str
@@ -114,6 +119,9 @@ class Provenance:
     version: str
     digest: str = ""
     accepted: str | None = None
+    rejected: str | None = None
+    proposed: str | None = None
+    reviewer: str | None = None
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata that says so on an object.
@@ -132,8 +140,13 @@ def provenance(obj: PathObject) -> Provenance | None:
     }
     if "run" not in values:
         return None
-    texts = {name: values.get(name, "") for name in Provenance.__dataclass_fields__ if name != "accepted"}
-    return Provenance(**texts, accepted=values.get("accepted"))
+    texts = {name: values.get(name, "") for name in Provenance.__dataclass_fields__ if name not in _DECIDED}
+    decided: dict[str, Any] = {name: values.get(name) for name in _DECIDED}
+    return replace(Provenance(**texts), **decided)
+
+
+_DECIDED: Final = ("accepted", "rejected", "proposed", "reviewer")
+"""What a person's decision adds to an object's provenance."""
 
 
 def object_digest(obj: PathObject) -> str:
@@ -163,20 +176,24 @@ def object_digest(obj: PathObject) -> str:
 
 
 def with_provenance(obj: PathObject, origin: Provenance) -> PathObject:
-    """The object, marked as written by a run of ours."""
+    """The object, marked as written by a run of ours; an earlier mark is replaced."""
     marked = replace(origin, digest=object_digest(obj))
-    return replace(obj, metadata={**obj.metadata, **marked.as_metadata()})
+    ours = {_METADATA + name for name in Provenance.__dataclass_fields__}
+    others = {key: value for key, value in obj.metadata.items() if key not in ours}
+    return replace(obj, metadata={**others, **marked.as_metadata()})
 
 
 def is_persons(obj: PathObject) -> bool:
-    """Whether an object counts as a person's: drawn, or written by a run and then accepted or edited.
+    """Whether an object counts as a person's: drawn, or written by a run and then accepted, rejected or edited.
 
     Proposals (class ``Proposed: ...``) never count, whoever wrote them.
     """
     if (obj.class_name or "").startswith(PROPOSED):
         return False
     origin = provenance(obj)
-    return origin is None or origin.accepted is not None or origin.digest != object_digest(obj)
+    if origin is None or origin.accepted is not None or origin.rejected is not None:
+        return True
+    return origin.digest != object_digest(obj)
 
 
 def is_area(geometry: BaseGeometry) -> bool:

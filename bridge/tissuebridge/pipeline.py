@@ -29,6 +29,7 @@ from tissuebridge.project.base import Image, PixelSource
 from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of, to_full_resolution
 from tissuebridge.project.statistics import colour_warning, image_statistics
 from tissuebridge.strips import Work, compute_missing
+from tissuebridge.tile_network import NetworkTiles
 from tissuebridge.tiles import AnalysedArea, TilePlan, halo_px
 from tissuebridge.vectorize import polygonise
 from tissuemodel.detection import Candidates, suppress_across_classes
@@ -104,11 +105,11 @@ def analyse(
         Cancelled: `cancelled` said so; finished strips stay in the journal.
     """
     chosen = options or AnalysisOptions()
-    _check(chosen)
+    check_options(chosen)
     model = predictor.description
     with BlockCache(image.open_pixels()) as source:
         grid = grid_of(source.levels, image.pixel_size_um, model.pixel_size_um)
-        area = _analysed_area(image, grid, chosen)
+        area = analysed_area(image, grid, chosen)
         plan = _plan(grid, model, chosen.tile_size)
         decides = _decides(image, model, grid, area)
         if model.normalises_each_image:
@@ -118,7 +119,9 @@ def analyse(
         warnings = _warnings(image, source, model)
         journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides)
         work = Work(image.name, source, grid, plan, area, chosen.batch_size)
-        tiles = compute_missing(work, predictor, journal, progress or _silent, cancelled or _never)
+        tiles = compute_missing(
+            work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never
+        )
     return _concluded(image, model, work, journal, tiles, chosen, warnings)
 
 
@@ -130,15 +133,24 @@ def _never() -> bool:
     return False
 
 
-def _check(options: AnalysisOptions) -> None:
+def check_options(options: AnalysisOptions) -> None:
+    """Refuses what cannot be.
+
+    Raises:
+        UsageError: Says which option, and what it may be.
+    """
     if not 1 <= options.batch_size <= MAX_BATCH:
         raise UsageError(f"batch size {options.batch_size}: must be from 1 to {MAX_BATCH}")
     if not 0 <= options.min_region_area_um2 < float("inf"):
         raise UsageError(f"smallest region {options.min_region_area_um2:g} um²: must be 0 or more")
 
 
-def _analysed_area(image: Image, grid: Grid, options: AnalysisOptions) -> AnalysedArea:
-    """What to analyse: as asked, else inside the areas that a person drew for it, else everything."""
+def analysed_area(image: Image, grid: Grid, options: AnalysisOptions) -> AnalysedArea:
+    """What to analyse: as asked, else inside the areas that a person drew for it, else everything.
+
+    Raises:
+        AnnotationError: The region covers no pixel.
+    """
     region = options.region_of_interest
     if region is None:
         region = drawn_region(image)
@@ -202,14 +214,43 @@ def _concluded(
     warnings: tuple[str, ...],
 ) -> Analysis:
     """The analysis, from a journal that has all strips."""
-    grid, identity = work.grid, image.identity
-    labels, candidates = journal.labels(), journal.candidates()
+    candidates = journal.candidates()
     found = _above_threshold(candidates, model)
     stays = _outdone_by_none(found, model)
-    cells = _cells(found.take(stays), labels, grid)
+    result = Found(journal.labels(), candidates, found.take(stays), int((~stays).sum()), tiles, warnings)
+    return analysis_of(image, model, work, result, options)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What was found in an image, on the grid.
+
+    Attributes:
+        labels: uint8 (row, col), as in `Analysis`.
+        candidates: As in `Analysis`.
+        cells: Those candidates that are cells.
+        suppressed: Cells outdone by one of another class.
+        tiles: Tiles that had something to analyse.
+        warnings: As in `Summary`.
+    """
+
+    labels: NDArray[np.uint8]
+    candidates: Candidates
+    cells: Candidates
+    suppressed: int
+    tiles: int
+    warnings: tuple[str, ...] = ()
+
+
+def analysis_of(
+    image: Image, model: ModelDescription, work: Work, found: Found, options: AnalysisOptions
+) -> Analysis:
+    """What was found, as regions, cells and counts in full-resolution px and um^2."""
+    grid, identity = work.grid, image.identity
+    cells = _cells(found.cells, found.labels, grid)
     pixel_um2 = (identity.pixel_size_um * grid.downsample) ** 2
     regions = polygonise(
-        labels,
+        found.labels,
         grid.downsample,
         image_size=(identity.width, identity.height),
         min_area_px=options.min_region_area_um2 / pixel_um2,
@@ -220,21 +261,21 @@ def _concluded(
         model=model,
         run_id=options.run_id,
         downsample=grid.downsample,
-        labels=labels,
+        labels=found.labels,
         cells=cells,
-        candidates=candidates,
+        candidates=found.candidates,
         regions=tuple(regions),
         summary=Summary(
             cells=_counts(cells.class_index, model.cell_classes),
             regions=_counts(
                 np.array([region.class_index for region in regions], np.uint8), model.region_classes
             ),
-            area_um2={name: n * pixel_um2 for name, n in _counts(labels, model.region_classes).items()},
+            area_um2={name: n * pixel_um2 for name, n in _counts(found.labels, model.region_classes).items()},
             analysed_um2=work.area.count() * pixel_um2,
-            suppressed_across_classes=int((~stays).sum()),
+            suppressed_across_classes=found.suppressed,
             tiles=planned,
-            skipped_tiles=planned - tiles,
-            warnings=warnings,
+            skipped_tiles=planned - found.tiles,
+            warnings=found.warnings,
         ),
         min_region_area_um2=options.min_region_area_um2,
         cells_as_points=options.cells_as_points,

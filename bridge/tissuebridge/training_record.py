@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ from tissuebridge.training_set import TrainingSet
 if TYPE_CHECKING:
     from tissuemodel.training import Trained
 
+_READ_BYTES: Final = 1 << 20
 LIBRARIES: Final = ("torch", "lightning", "numpy", "opencv-python-headless", "scipy", "scikit-image")
 """Those whose version can change what a training gives."""
 
@@ -70,8 +72,7 @@ def sources_of(project: Project, training_set: TrainingSet) -> list[dict[str, An
     sources = []
     for image in project.images:
         if image.name in used:
-            pixels, annotations = (*image.files, None, None)[:2]
-            digests = {"sha256": _sha256(pixels), "annotations_sha256": _sha256(annotations)}
+            digests = {"sha256": _sha256(image.files[:1]), "annotations_sha256": _sha256(image.files[1:])}
             sources.append({"image": image.name, **digests})
     return sources
 
@@ -85,11 +86,14 @@ def hardware() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _sha256(path: Path | None) -> str | None:
+def _sha256(paths: Sequence[Path]) -> str | None:
+    """Of the files' contents, one after the other; None without a file, or where one cannot be read."""
+    digest = hashlib.sha256()
     try:
-        if path is not None:
+        for path in paths:
             with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+                while block := file.read(_READ_BYTES):
+                    digest.update(block)
     except OSError:
         return None
-    return None
+    return digest.hexdigest() if paths else None

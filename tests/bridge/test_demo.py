@@ -19,7 +19,7 @@ from tissuebridge.demo import LEARNING, run_demo, told
 from tissuebridge.demo.measures import measured
 from tissuebridge.demo.sample import HELD_OUT, LEARN, load_annotations, load_image, write_project
 from tissuebridge.geojson import read_objects
-from tissuebridge.objects import ObjectType, PathClass, PathObject, provenance
+from tissuebridge.objects import NOT_A_CELL, ObjectType, PathClass, PathObject, provenance
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.training import train
 
@@ -50,6 +50,19 @@ def test_the_model_beats_the_obvious(demo: dict[str, Any]) -> None:
     assert model["macro"]["regions_f1"] > obvious["macro"]["regions_f1"] + 0.15
     assert model["macro"]["cells_f1"] > obvious["macro"]["cells_f1"] + 0.1
     assert model["detection"]["f1"] > obvious["detection"]["f1"]
+
+
+def test_it_learns_from_reviewed_proposals(demo: dict[str, Any]) -> None:
+    nuclei, folder = demo["review"]["nuclei"], Path(demo["paths"]["project"])
+    proposals = read_objects(folder / "proposals" / f"{LEARN.name}.geojson")
+    by_hand = read_objects(folder / "annotations" / f"{LEARN.name}.geojson")
+
+    assert nuclei["accepted"] > 100
+    assert nuclei["rejected"] > 10
+    assert sum(obj.class_name in CELLS for obj in proposals) == nuclei["accepted"]
+    assert sum(obj.class_name == NOT_A_CELL for obj in proposals) == nuclei["rejected"]
+    dots = [shapely.get_num_geometries(obj.geometry) for obj in by_hand if obj.class_name in CELLS]
+    assert sum(dots) == nuclei["dotted by hand"]
 
 
 def test_the_result_is_plain_json_and_can_be_told(demo: dict[str, Any]) -> None:

@@ -11,17 +11,21 @@ from uuid import UUID
 import numpy as np
 import pytest
 import shapely
+import skimage.data
 import torch
 
 from drawn import DrawnImage, HeldNetwork
 from drawn_tissue import ArrayImage, colours_of
 from tissuebridge.analysis import Analysis
 from tissuebridge.client import Client
+from tissuebridge.errors import TissuebridgeError
 from tissuebridge.objects import REGION_OF_INTEREST, PathClass, PathObject, object_digest
 from tissuebridge.pipeline import AnalysisOptions, analyse
 from tissuebridge.predictor.base import Predictor
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.base import Image
+from tissuebridge.proposals.propose import propose_cells, propose_regions
+from tissuebridge.proposals.settings import CellSettings, RegionSettings
 from tissuebridge.rpc.results import result_messages
 from tissuebridge.server.serve import Server, ServerOptions
 from tissuemodel.checkpoint import build_network, make_checkpoint, save_checkpoint
@@ -169,6 +173,40 @@ def test_a_network_with_weights_says_the_same(
 
     assert len(local.cells) > 0
     assert_same(local, remote)
+
+
+@pytest.mark.parametrize("kind", ["regions", "cells"])
+def test_proposals_are_the_same(kind: Literal["regions", "cells"], client: Client, tmp_path: Path) -> None:
+    image = ArrayImage(skimage.data.immunohistochemistry(), 0.5)
+    options, journal = AnalysisOptions(tile_size=200, run_id="run-7"), tmp_path / "journal"
+    if kind == "regions":
+        local = propose_regions(image, RegionSettings(), journal_dir=journal, options=options)
+    else:
+        local = propose_cells(image, CellSettings(), journal_dir=journal, options=options)
+
+    remote = client.propose(image, f"[{kind}]", options=options)
+
+    assert len(list(local.objects())) > 5
+    assert (remote.parameters, remote.parameters_in_short) == (local.parameters, local.parameters_in_short)
+    assert remote.about() == local.about()
+    assert_same(local, remote)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "told"),
+    [
+        ("[regions]\n[cells]", "leave out one of the tables"),
+        ("[cells]\ndiameter = 3", "cells.diameter: there is no such setting"),
+        ("[cells]\ndiameter_um = 400", "larger than the image"),
+    ],
+)
+def test_a_proposal_that_cannot_be_is_refused_with_its_reason(
+    proposal: str, told: str, client: Client
+) -> None:
+    image = ArrayImage(skimage.data.immunohistochemistry(), 0.5)
+
+    with pytest.raises(TissuebridgeError, match=told):
+        client.propose(image, proposal)
 
 
 def test_ids_and_digests_on_the_wire_are_those_of_the_objects(client: Client, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.resample import BlockCache, grid_of
 from tissuebridge.strips import Work, compute_missing
+from tissuebridge.tile_network import NetworkTiles
 from tissuebridge.tiles import AnalysedArea, TilePlan, Window, halo_px, round_up
 from tissuemodel.calibration import choose_detection
 from tissuemodel.checkpoint import make_checkpoint
@@ -119,7 +120,7 @@ def with_halo(pixels: NDArray[np.uint8], predictor: Predictor, core: int, halo: 
     with TemporaryDirectory() as folder, BlockCache(image.open_pixels()) as source:
         journal = Journal.open(Path(folder), plan, len(model.cell_classes), {})
         work = Work(image.name, source, grid, plan, area, batch_size=4)
-        compute_missing(work, predictor, journal, lambda done, total: None, lambda: False)
+        compute_missing(work, NetworkTiles(predictor), journal, lambda done, total: None, lambda: False)
         labels, candidates = journal.labels(), journal.candidates()
     above = candidates.take(candidates.score >= np.array(model.thresholds)[candidates.class_index])
     return Found(labels, above.pixels, above.class_index, above.score)

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from tissuebridge import __version__
-from tissuebridge.cli import analyse, demo, evaluate, serve, train
+from tissuebridge.cli import accept, analyse, demo, evaluate, propose, serve, spatial, train
 from tissuebridge.errors import Cancelled, ResourceLimit, TissuebridgeError
 
 app = typer.Typer(
@@ -43,7 +43,16 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
-for _command in (demo.demo, train.train, analyse.analyse, evaluate.evaluate, serve.serve):
+for _command in (
+    demo.demo,
+    propose.propose,
+    accept.accept,
+    train.train,
+    analyse.analyse,
+    evaluate.evaluate,
+    spatial.spatial,
+    serve.serve,
+):
     app.command(_command.__name__)(_interruptible(_command))
 
 

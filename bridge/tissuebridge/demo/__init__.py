@@ -1,8 +1,8 @@
 """`tissuebridge demo`: the whole way on one real image, from nothing but the install.
 
 The image's left two thirds are learnt from, a strip is left out, and the right third is held out. The way of the
-data: sample -> folder project -> training -> analysis of the whole image -> measures on the held-out part, beside
-those of the obvious -> GeoJSON, label map, pictures, page.
+data: sample -> proposals for the part that is learnt from -> their review -> folder project -> training -> analysis of
+the whole image -> measures on the held-out part, beside those of the obvious -> GeoJSON, label map, pictures, page.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tissuebridge.demo.pictures import held_out_picture, whole_picture
+from tissuebridge.demo.pictures import part_picture, whole_picture
+from tissuebridge.demo.review import Reviewed, propose_into, reviewed
 from tissuebridge.demo.sample import (
     HELD_OUT,
     LEARN,
     PIXEL_SIZE_UM,
+    Part,
     load_annotations,
     load_image,
     write_project,
 )
 from tissuebridge.demo.story import Pictures, sections, told
 from tissuebridge.geojson import write_objects
+from tissuebridge.geojson_write import about_of
 from tissuebridge.objects import PathObject
 from tissuebridge.pipeline import Analysis, write_label_map
-from tissuebridge.project.folder import FolderProject, open_image
+from tissuebridge.project.folder import PROPOSALS, FolderImage, FolderProject, open_image
+from tissuebridge.proposals.files import check_proposals_file
+from tissuebridge.proposals.review import state_of
 from tissuebridge.report.overlay import save_png
 from tissuebridge.report.page import write_page
 from tissuebridge.training import Numbers, Progress, TrainingOptions, check_writable, train
@@ -38,9 +43,11 @@ __all__ = ["LEARNING", "run_demo", "told"]
 
 NAME: Final = "immunohistochemistry"
 LEARNING: Final = TrainingOptions(
-    preset="compact", epochs=50, settings={"training": {"crop_px": 128, "learning_rate": 2e-3}}
+    preset="compact",
+    epochs=50,
+    settings={"training": {"crop_px": 128, "learning_rate": 2e-3}, "targets": {"diameters_um": 5.0}},
 )
-"""Many small crops, since there is only one image and little time.
+"""Many small crops, since there is only one image and little time; wide heat, since its nuclei are long.
 
 Chosen on the part that is learnt from, one half of it against the other; the held-out part had no say."""
 
@@ -93,7 +100,7 @@ def run_demo(
 
     Returns:
         Plain JSON values: "measures" and "baselines" ("regions", "cells", "macro", "detection", all on the held-out
-        part), "found" (counts in the whole image), "steps", and "paths".
+        part), "review" (what became of the proposals), "found" (counts in the whole image), "steps", and "paths".
 
     Raises:
         Conflict: A file of that name in the folder is a person's.
@@ -106,7 +113,8 @@ def run_demo(
     check_writable(output)
     files = Files.under(output)
     image, annotations = load_image(), load_annotations()
-    project = _write_project(files, image, annotations)
+    found("proposing regions and nuclei, to be reviewed")
+    project, review = _reviewed_project(files, image, annotations)
     trained = train(project, files.model, learning, Progress(found, step))
     predictor = LocalPredictor.load(files.model)
     found("finding regions and nuclei in the whole image")
@@ -116,37 +124,66 @@ def run_demo(
     result = {
         "measures": measured(project, predictor),
         "baselines": measured(project, obvious),
+        "review": review.counts,
         "found": {"cells": dict(analysis.summary.cells), "regions": dict(analysis.summary.regions)},
         "steps": trained["steps"],
         "paths": files.as_dict(),
     }
     held_out = next(part for part in project.images if part.name == HELD_OUT.name)
-    _write_results(
-        files, analysis, result, _pictures(image, annotations, analysis, found_in(held_out, predictor))
-    )
+    pictures = _pictures(image, annotations, analysis, found_in(held_out, predictor), review)
+    _write_results(files, analysis, result, pictures)
     return result
 
 
-def _write_project(files: Files, image: NDArray[np.uint8], annotations: list[PathObject]) -> FolderProject:
-    """The whole image, and the two parts as a folder project, as a person would lay them out."""
+def _reviewed_project(
+    files: Files, image: NDArray[np.uint8], annotations: list[PathObject]
+) -> tuple[FolderProject, Reviewed]:
+    """The whole image, and the two parts as a folder project, as a person would have it after the review.
+
+    First the bare part is proposed for; then its annotations say what is accepted, and what of them is still drawn by
+    hand is written.
+    """
     save_png(files.image, image)
+    drawn = {part: part.objects(annotations, len(image)) for part in (LEARN, HELD_OUT)}
+    place = files.project / PROPOSALS / f"{LEARN.name}.geojson"
+    check_proposals_file(place)
+    place.unlink(missing_ok=True)
+    _write_parts(files, image, {LEARN: [], HELD_OUT: drawn[HELD_OUT]})
+    review = reviewed(propose_into(place, FolderImage(_image_path(files), None, PIXEL_SIZE_UM)), drawn[LEARN])
+    write_objects(place, review.objects, about=about_of(place))
+    return _write_parts(files, image, {LEARN: review.by_hand, HELD_OUT: drawn[HELD_OUT]}), review
+
+
+def _image_path(files: Files) -> Path:
+    return files.project / "images" / f"{LEARN.name}.png"
+
+
+def _write_parts(
+    files: Files, image: NDArray[np.uint8], objects: dict[Part, list[PathObject]]
+) -> FolderProject:
     parts = [
-        (split, part.name, part.pixels(image), part.objects(annotations, len(image)))
+        (split, part.name, part.pixels(image), objects[part])
         for split, part in (("train", LEARN), ("test", HELD_OUT))
     ]
     return write_project(files.project, parts)
 
 
 def _pictures(
-    image: NDArray[np.uint8], annotations: list[PathObject], whole: Analysis, held_out: Analysis
+    image: NDArray[np.uint8],
+    annotations: list[PathObject],
+    whole: Analysis,
+    held_out: Analysis,
+    review: Reviewed,
 ) -> Pictures:
     drawn = HELD_OUT.objects(annotations, len(image))
     return Pictures(
+        proposed=part_picture(LEARN, image, review.proposed),
+        accepted=part_picture(LEARN, image, [obj for obj in review.objects if state_of(obj) != "proposed"]),
         image=whole_picture(image, []),
         found=whole_picture(image, whole.objects()),
-        held_out=held_out_picture(image, []),
-        held_out_marked=held_out_picture(image, drawn),
-        held_out_found=held_out_picture(image, held_out.objects()),
+        held_out=part_picture(HELD_OUT, image, []),
+        held_out_marked=part_picture(HELD_OUT, image, drawn),
+        held_out_found=part_picture(HELD_OUT, image, held_out.objects()),
     )
 
 

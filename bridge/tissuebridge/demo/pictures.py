@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tissuebridge.demo.sample import HELD_OUT, LEARN, PIXEL_SIZE_UM
+from tissuebridge.demo.sample import HELD_OUT, LEARN, PIXEL_SIZE_UM, Part
 from tissuebridge.objects import PathObject
 from tissuebridge.report.legend import INK, PAPER, font
 from tissuebridge.report.overlay import render_overlay
@@ -42,9 +42,9 @@ def whole_picture(image: NDArray[np.uint8], objects: Iterable[PathObject]) -> ND
     return np.concatenate([_header(picture.shape[1]), picture])
 
 
-def held_out_picture(image: NDArray[np.uint8], objects: Iterable[PathObject]) -> NDArray[np.uint8]:
-    """The held-out part with some objects of it, in the part's px (x, y)."""
-    return render_overlay(HELD_OUT.pixels(image), objects, scale=SCALE, pixel_size_um=PIXEL_SIZE_UM)
+def part_picture(part: Part, image: NDArray[np.uint8], objects: Iterable[PathObject]) -> NDArray[np.uint8]:
+    """A part of the image with some objects of it, in the part's px (x, y)."""
+    return render_overlay(part.pixels(image), objects, scale=SCALE, pixel_size_um=PIXEL_SIZE_UM)
 
 
 def _header(width: int) -> NDArray[np.uint8]:

@@ -14,16 +14,22 @@ from numpy.typing import NDArray
 
 from tissuebridge.demo.sample import PIXEL_SIZE_UM
 from tissuebridge.evaluation import TOLERANCE_PX
-from tissuebridge.report.page import Picture, Section, Table, Text, Value
+from tissuebridge.report.page import Content, Picture, Section, Table, Text, Value
 
 _DOES: Final = (
-    "One network learnt regions and nuclei from a person's few outlines and dots in the left two thirds of this "
-    "image, and was then asked about all of it. The right third was held out: the network never saw it, and only "
-    "there is it measured. The strip between them is used for neither."
+    "One network learnt regions and nuclei from reviewed proposals and a person's few outlines and dots in the left "
+    "two thirds of this image, and was then asked about all of it. The right third was held out: the network never saw "
+    "it, and only there is it measured. The strip between them is used for neither."
 )
 _BASELINE: Final = (
     "The obvious: every pixel is of the region class that covers most of the annotated area; nuclei are dark "
     "components of haematoxylin (colour deconvolution, Otsu's threshold), all of the class that is most frequent."
+)
+_REVIEWED: Final = (
+    "Nobody starts from an empty image: colours and a wavelet filter propose regions and nuclei, and a person accepts "
+    "them as a class, rejects them, and draws what is missing. Here the person is the demo's set of annotations: a "
+    "nucleus is accepted on a dot, rejected where they are complete and have none near; a region is accepted "
+    "where it lies in an area drawn as one class. The network learns from what was accepted and what was drawn."
 )
 _LIMITS: Final = (
     "One image, one network, a few minutes: this shows that all parts work together, not how well the method does. "
@@ -38,6 +44,8 @@ _LIMITS: Final = (
 class Pictures:
     """The page's pictures, each uint8 (row, col, 3)."""
 
+    proposed: NDArray[np.uint8]
+    accepted: NDArray[np.uint8]
     image: NDArray[np.uint8]
     found: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
@@ -54,6 +62,7 @@ def sections(result: Mapping[str, Any], pictures: Pictures) -> list[Section]:
     """
     return [
         Section("What was found", [Text(_DOES), *_whole(pictures)]),
+        Section("First: proposals, and what a person made of them", _review(result["review"], pictures)),
         Section(
             "How good is it?",
             [
@@ -79,7 +88,13 @@ def told(result: Mapping[str, Any]) -> str:
         ("nuclei by class, mean F1", "macro", "cells_f1"),
         ("nuclei of any class, F1", "detection", "f1"),
     ]
-    lines = [f"{'on the held-out part':26} model  the obvious"]
+    nuclei = result["review"]["nuclei"]
+    lines = [
+        f"{nuclei['proposed']} nuclei proposed: {nuclei['accepted']} accepted, {nuclei['rejected']} rejected; "
+        f"{nuclei['dotted by hand']} dotted by hand",
+        "",
+        f"{'on the held-out part':26} model  the obvious",
+    ]
     for text, group, key in rows:
         model, obvious = result["measures"][group][key], result["baselines"][group][key]
         lines.append(f"{text:26} {model or 0:5.3f}  {obvious or 0:11.3f}")
@@ -118,12 +133,33 @@ def cell_table(result: Mapping[str, Any]) -> Table:
     )
 
 
+def _review(counts: Mapping[str, Mapping[str, int]], pictures: Pictures) -> list[Content]:
+    columns = ("proposed", "accepted", "rejected", "left", "dotted by hand")
+    rows: list[list[Value]] = [
+        [name.capitalize(), *(found.get(column) for column in columns)] for name, found in counts.items()
+    ]
+    return [
+        Text(_REVIEWED),
+        Table("What became of the proposals", ["", *(name.capitalize() for name in columns)], rows),
+        Picture(
+            pictures.proposed,
+            "The part that is learnt from, with proposed regions outlined and proposed nuclei ringed.",
+            "Proposed, without any training: regions of one colour, nuclei by haematoxylin, positive by DAB.",
+        ),
+        Picture(
+            pictures.accepted,
+            "The same part with the accepted regions and nuclei in their classes, and the rejected nuclei.",
+            "Decided: accepted as a class, or rejected as 'Not a cell*'. All others teach nothing.",
+        ),
+    ]
+
+
 def _whole(pictures: Pictures) -> list[Picture]:
     return [
         Picture(
             pictures.found,
             "The whole image with outlines of the regions that were found, and a ring round each nucleus found.",
-            "What was found: regions outlined, a ring of 5 µm round each nucleus.",
+            "What was found: regions outlined, a ring round each nucleus.",
         ),
         Picture(
             pictures.image,

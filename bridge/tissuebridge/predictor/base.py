@@ -36,6 +36,8 @@ class ModelDescription:
         mode_filter: Whether the 3x3 mode filter smooths the regions.
         normalises_each_image: Whether it must be told the statistics of each image (`Predictor.for_image`).
         usual_colours: The colours it learnt from (`tissuemodel.colours`); "" where it does not say.
+        other_numbers: Names of the numbers that each cell carries; empty: a score for each cell class. The first one
+            is the cell's score.
     """
 
     name: str
@@ -55,6 +57,12 @@ class ModelDescription:
     mode_filter: bool
     normalises_each_image: bool = False
     usual_colours: str = ""
+    other_numbers: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the numbers that each cell carries, as QuPath's measurements."""
+        return self.other_numbers or tuple(f"tissuebridge: score {name}" for name in self.cell_classes)
 
 
 @dataclass(frozen=True, slots=True)

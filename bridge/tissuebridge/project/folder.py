@@ -6,6 +6,7 @@ in; images with calibration, objects and pixels go out. Two layouts::
     FOLDER/images/NAME.png             FOLDER/NAME.png
     FOLDER/annotations/NAME.geojson    FOLDER/NAME.geojson
     FOLDER/splits.json                 FOLDER/splits.json     (optional)
+    FOLDER/proposals/NAME.geojson      (what `propose` wrote and a person reviewed)
 
 Annotations are only ever read: results go elsewhere (`result_path`).
 """
@@ -25,7 +26,7 @@ import orjson
 
 from tissuebridge.errors import AnnotationError, CalibrationError, InputRefused, UsageError
 from tissuebridge.geojson import read_objects
-from tissuebridge.objects import PathObject
+from tissuebridge.objects import PathObject, provenance
 from tissuebridge.project.base import Image, ImageIdentity, Level, PixelSource
 from tissuebridge.project.pixels import open_pixels
 
@@ -37,6 +38,7 @@ ANNOTATION_SUFFIXES: Final = (".geojson.gz", ".geojson", ".json.gz", ".json", ".
 SPLITS: Final = ("train", "validation", "test")
 SPLITS_FILE: Final = "splits.json"
 RESULTS: Final = "results"
+PROPOSALS: Final = "proposals"
 
 _SAME_PIXEL_SIZE: Final = 0.02
 """A given pixel size that differs less from the file's own is the same, differently rounded."""
@@ -51,13 +53,19 @@ class FolderImage:
         path: The image file.
         annotations: The GeoJSON, or None.
         pixel_size_um: The pixel size for a file that tells none.
+        proposals: Where `propose` writes this image's; read where it is there.
     """
 
     def __init__(
-        self, path: Path, annotations: Path | None = None, pixel_size_um: float | None = None
+        self,
+        path: Path,
+        annotations: Path | None = None,
+        pixel_size_um: float | None = None,
+        proposals: Path | None = None,
     ) -> None:
         self.path = path
         self.annotations = annotations
+        self.proposals = proposals
         self._given_um = pixel_size_um
 
     @property
@@ -97,8 +105,9 @@ class FolderImage:
 
     @property
     def files(self) -> Sequence[Path]:
-        """The image's file, and its GeoJSON's, if there is one."""
-        return (self.path, self.annotations) if self.annotations else (self.path,)
+        """The image's file, then those its objects are read from: annotations and proposals, where there are any."""
+        found = (self.annotations, self.proposals if self._has_proposals else None)
+        return (self.path, *(path for path in found if path is not None))
 
     def open_pixels(self) -> PixelSource:
         """Opens the pixels; close them after use (they are a context manager).
@@ -109,13 +118,25 @@ class FolderImage:
         return open_pixels(self.path)
 
     def objects(self) -> Sequence[PathObject]:
-        """The objects of its GeoJSON, read anew each time; none where it has no GeoJSON.
+        """The objects of its GeoJSON and its proposals, read anew each time.
+
+        Proposals that went through QuPath come back with the annotations: of a run that is found there, these are
+        the reviewed ones, and those of the proposals' file are left out.
 
         Raises:
-            GeoJSONError: The GeoJSON is damaged.
-            ResourceLimit: The GeoJSON is beyond the limits of `read_objects`.
+            GeoJSONError: A GeoJSON is damaged.
+            ResourceLimit: A GeoJSON is beyond the limits of `read_objects`.
         """
-        return read_objects(self.annotations) if self.annotations else ()
+        drawn = read_objects(self.annotations) if self.annotations else []
+        if self.proposals is None or not self._has_proposals:
+            return drawn
+        reviewed = {origin.run for obj in drawn if (origin := provenance(obj)) is not None}
+        proposed = ((obj, provenance(obj)) for obj in read_objects(self.proposals))
+        return drawn + [obj for obj, origin in proposed if origin is None or origin.run not in reviewed]
+
+    @property
+    def _has_proposals(self) -> bool:
+        return self.proposals is not None and self.proposals.is_file()
 
     @cached_property
     def _header(self) -> _Header:
@@ -177,7 +198,8 @@ class FolderProject:
         folders = dict.fromkeys((path / "annotations", next(iter(images.values())).parent))
         annotations = _annotations([folder for folder in folders if folder.is_dir()], images)
         self._images = tuple(
-            FolderImage(image, annotations.get(name), pixel_size_um) for name, image in sorted(images.items())
+            FolderImage(image, annotations.get(name), pixel_size_um, path / PROPOSALS / f"{name}.geojson")
+            for name, image in sorted(images.items())
         )
         self._splits = _read_splits(path / SPLITS_FILE, list(images))
 
@@ -234,7 +256,7 @@ def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
         raise UsageError(f"{path}: no such file. Check the name.")
     name = _name_of(path, IMAGE_SUFFIXES) or path.stem
     beside = _annotations([path.parent], {name: path}, strays=False).get(name)
-    image = FolderImage(path, beside, pixel_size_um)
+    image = FolderImage(path, beside, pixel_size_um, path.parent / PROPOSALS / f"{name}.geojson")
     return SingleImage(image.name, (image,), path.parent / RESULTS)
 
 
@@ -255,6 +277,10 @@ def result_path(output: Path, image: Image) -> Path:
             raise UsageError(
                 f"{output}: annotations are read from this folder, and results would be taken for some. "
                 "Choose another --output."
+            )
+        if image.proposals is not None and output.resolve() == image.proposals.parent.resolve():
+            raise UsageError(
+                f"{output}: proposals and their review lie in this folder. Choose another --output."
             )
     return output / f"{image.name}.geojson"
 

@@ -23,7 +23,9 @@ _ISO_F1: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class _Colors:
+class Colors:
+    """What a drawing on a page is drawn in: a light or a dark one."""
+
     paper: str
     ink: str
     soft: str
@@ -31,8 +33,8 @@ class _Colors:
     point: str
 
 
-_LIGHT: Final = _Colors("#ffffff", "#1d1d1f", "#8a8a90", "#2f66d0", "#c04a00")
-_DARK: Final = _Colors("#1b1b1d", "#ececee", "#8a8a90", "#82aaff", "#ffa657")
+LIGHT: Final = Colors("#ffffff", "#1d1d1f", "#8a8a90", "#2f66d0", "#c04a00")
+DARK: Final = Colors("#1b1b1d", "#ececee", "#8a8a90", "#82aaff", "#ffa657")
 
 
 def precision_recall_picture(
@@ -51,7 +53,7 @@ def precision_recall_picture(
     >>> precision_recall_picture((np.array([1.0]), np.array([0.5]), np.array([0.9])), (0.5, 1.0)).shape
     (720, 720, 3)
     """
-    colors = _DARK if dark else _LIGHT
+    colors = DARK if dark else LIGHT
     dpi = 2 * SHOWN_PX / 3.6
     figure = Figure(figsize=(3.6, 3.6), dpi=dpi, facecolor=colors.paper, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -68,7 +70,7 @@ def precision_recall_picture(
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _axes(figure: Figure, colors: _Colors) -> Any:
+def _axes(figure: Figure, colors: Colors) -> Any:
     axes = figure.add_subplot(facecolor=colors.paper)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Recall", ylabel="Precision")
     for label in (axes.xaxis.label, axes.yaxis.label):
@@ -80,7 +82,7 @@ def _axes(figure: Figure, colors: _Colors) -> Any:
     return axes
 
 
-def _draw_iso_f1(axes: Any, colors: _Colors) -> None:
+def _draw_iso_f1(axes: Any, colors: Colors) -> None:
     """Where F1 is the same: P = F R / (2 R - F)."""
     for f1 in _ISO_F1:
         recall = np.linspace(f1 / (2 - f1), 1.0, 100)

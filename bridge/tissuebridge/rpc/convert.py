@@ -56,6 +56,7 @@ class Order:
         options: How.
         details: Also send the label map and all candidates.
         identify: Also send the objects' ids and digests.
+        proposal: What to propose instead of asking a model (TOML); "" asks the model.
     """
 
     identity: ImageIdentity
@@ -65,6 +66,7 @@ class Order:
     options: AnalysisOptions
     details: bool = False
     identify: bool = False
+    proposal: str = ""
 
 
 # Models
@@ -91,6 +93,7 @@ def model_message(name: str, model: ModelDescription) -> models_wire.Model:
         mode_filter=model.mode_filter,
         normalises_each_image=model.normalises_each_image,
         usual_colours=model.usual_colours,
+        other_numbers=model.other_numbers,
     )
 
 
@@ -115,6 +118,7 @@ def model_of(message: models_wire.Model) -> ModelDescription:
         mode_filter=message.mode_filter,
         normalises_each_image=message.normalises_each_image,
         usual_colours=message.usual_colours,
+        other_numbers=tuple(message.other_numbers),
     )
 
 
@@ -153,6 +157,7 @@ def start_message(order: Order) -> wire.AnalyzeRequest:
             options=_options_message(order.options),
             details=order.details,
             identify=order.identify,
+            proposal=order.proposal,
         )
     )
 
@@ -199,6 +204,7 @@ def order_of(start: wire.Start) -> Order:
         options=_options_of(start.options),
         details=start.details,
         identify=start.identify,
+        proposal=start.proposal,
     )
 
 

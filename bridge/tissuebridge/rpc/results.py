@@ -146,6 +146,8 @@ def _summary_message(analysis: Analysis) -> wire.Summary:
         skipped_tiles=summary.skipped_tiles,
         downsample=analysis.downsample,
         warnings=summary.warnings,
+        parameters=analysis.parameters,
+        parameters_in_short=analysis.parameters_in_short,
     )
 
 
@@ -171,20 +173,19 @@ class Results:
         Raises:
             TissuebridgeError: An array has not the size it must have: the two sides do not fit.
         """
-        kind, classes = response.WhichOneof("step"), len(self._model.cell_classes)
+        kind = response.WhichOneof("step")
         if kind == "regions":
             self._regions.extend(_region_of(region) for region in response.regions.regions)
         elif kind == "cells":
-            self._cells.append(_cells_of(response.cells, classes))
+            self._cells.append(_cells_of(response.cells, self._model))
         elif kind == "labels":
             self._labels.append(_labels_of(response.labels))
         elif kind == "candidates":
-            self._candidates.append(_candidates_of(response.candidates, classes))
+            self._candidates.append(_candidates_of(response.candidates, len(self._model.numbers)))
 
     def analysis(self, summary: wire.Summary) -> Analysis:
         """Everything that came, with the server's last message."""
-        classes = len(self._model.cell_classes)
-        cells = [_cells_of(wire.Cells(), classes), *self._cells]
+        cells = [_cells_of(wire.Cells(), self._model), *self._cells]
         labels = [strip for strip in self._labels if strip.size]
         return Analysis(
             image=self._identity,
@@ -193,11 +194,13 @@ class Results:
             downsample=summary.downsample,
             labels=np.concatenate(labels) if labels else np.full((0, 0), IGNORE_LABEL, np.uint8),
             cells=Cells(*(_joined([getattr(part, name) for part in cells]) for name in Cells.__slots__)),
-            candidates=Candidates.joined(self._candidates, classes),
+            candidates=Candidates.joined(self._candidates, len(self._model.numbers)),
             regions=tuple(self._regions),
             summary=_summary_of(summary, self._model),
             min_region_area_um2=self._accepted.min_region_area_um2,
             cells_as_points=self._accepted.cells_as_points,
+            parameters=summary.parameters,
+            parameters_in_short=summary.parameters_in_short,
         )
 
 
@@ -210,27 +213,28 @@ def _region_of(message: wire.Region) -> RegionPolygon:
     )
 
 
-def _cells_of(message: wire.Cells, classes: int) -> Cells:
+def _cells_of(message: wire.Cells, model: ModelDescription) -> Cells:
     class_index = _unpack(message.class_index, "u1", len(message.class_index))
     count = len(class_index)
-    scores = _unpack(message.scores, "<f4", count, classes)
+    scores = _unpack(message.scores, "<f4", count, len(model.numbers))
+    own = np.zeros_like(class_index) if model.other_numbers else class_index
     return Cells(
         xy=_unpack(message.xy, "<f8", count, 2),
         class_index=class_index,
-        score=scores[np.arange(count), class_index],
+        score=scores[np.arange(count), own],
         scores=scores,
         region_index=_unpack(message.region_index, "u1", count),
         pixels=_unpack(message.pixels, "<i4", count, 2),
     )
 
 
-def _candidates_of(message: wire.Candidates, classes: int) -> Candidates:
+def _candidates_of(message: wire.Candidates, numbers: int) -> Candidates:
     count = len(message.class_index)
     return Candidates(
         pixels=_unpack(message.pixels, "<i4", count, 2),
         xy=_unpack(message.xy, "<f8", count, 2),
         class_index=_unpack(message.class_index, "u1", count),
-        scores=_unpack(message.scores, "<f4", count, classes),
+        scores=_unpack(message.scores, "<f4", count, numbers),
     )
 
 

@@ -1,23 +1,28 @@
 """One call of `Analysis.Analyze`: the client's order in, the engine run on the client's pixels, its results out.
 
-Three threads share a call. The reader takes what the client sends, the worker runs `pipeline.analyse` exactly as a
-local run would, and the call's handler only yields from the outbox. When the client cancels or vanishes, gRPC
-calls `_Call.cancel`, and the engine stops before its next tile.
+Three threads share a call. The reader takes what the client sends, the worker runs `pipeline.analyse` or a proposal
+exactly as a local run would, and the call's handler only yields from the outbox. When the client cancels or vanishes,
+gRPC calls `_Call.cancel`, and the engine stops before its next tile.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Event, Thread
 from typing import Any, Final
 
+from tissuebridge.analysis import Analysis
 from tissuebridge.errors import Cancelled, ResourceLimit, UsageError
 from tissuebridge.pipeline import analyse
 from tissuebridge.predictor.base import ModelDescription
+from tissuebridge.proposals.measure import REGION_PIXEL_UM
+from tissuebridge.proposals.propose import Watch, propose_cells, propose_regions
+from tissuebridge.proposals.settings import ProposalSettings
 from tissuebridge.rpc import convert, results
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
 from tissuebridge.rpc.v1 import analysis_pb2_grpc
@@ -132,23 +137,48 @@ class _Call:
         return opening
 
     def _analyse(self, order: convert.Order, folder: Path) -> None:
+        find = self._proposed if order.proposal else self._by_model
+        analysis = find(order, folder)
+        for message in results.result_messages(analysis, details=order.details, identify=order.identify):
+            self.outbox.put(message)
+
+    def _by_model(self, order: convert.Order, folder: Path) -> Analysis:
         name = self._models.name_of(order.model)
         model = self._models.description(name)
-        _check_size(order, model)
-        self._pixels = RemotePixels(order.identity.name, order.levels, self._ask, self._idle_timeout_s)
-        if self._over.is_set():
-            raise Cancelled("the call has ended")
+        image = self._image(order, model.pixel_size_um)
         self.outbox.put(results.accepted_message(name, model, order.options))
-        analysis = analyse(
-            RemoteImage(order, self._pixels),
+        return analyse(
+            image,
             self._models.for_call(name, self._over.is_set),
             journal_dir=folder,
             options=order.options,
             progress=self._tell,
             cancelled=self._over.is_set,
         )
-        for message in results.result_messages(analysis, details=order.details, identify=order.identify):
-            self.outbox.put(message)
+
+    def _proposed(self, order: convert.Order, folder: Path) -> Analysis:
+        settings = ProposalSettings.of_text(order.proposal)
+        options = replace(order.options, min_region_area_um2=0.0)
+
+        def accept(model: ModelDescription) -> None:
+            self.outbox.put(results.accepted_message("", model, options))
+
+        watch = Watch(self._tell, self._over.is_set, accept)
+        if settings.regions is not None and settings.cells is None:
+            image = self._image(order, settings.regions.pixel_size_um or REGION_PIXEL_UM[0])
+            return propose_regions(image, settings.regions, journal_dir=folder, options=options, watch=watch)
+        if settings.cells is not None and settings.regions is None:
+            image = self._image(order, settings.cells.pixel_size_um)
+            return propose_cells(image, settings.cells, journal_dir=folder, options=options, watch=watch)
+        raise UsageError("one call proposes regions or cells; leave out one of the tables")
+
+    def _image(self, order: convert.Order, pixel_size_um: float) -> RemoteImage:
+        """The client's image, if the server can take it at this pixel size."""
+        _check_size(order, pixel_size_um)
+        self._pixels = RemotePixels(order.identity.name, order.levels, self._ask, self._idle_timeout_s)
+        if self._over.is_set():
+            raise Cancelled("the call has ended")
+        return RemoteImage(order, self._pixels)
 
     def _ask(self, request: wire.BlockRequest) -> None:
         self.outbox.put(wire.AnalyzeResponse(block=request))
@@ -157,7 +187,7 @@ class _Call:
         self.outbox.put(wire.AnalyzeResponse(progress=wire.Progress(done=done, total=total)))
 
 
-def _check_size(order: convert.Order, model: ModelDescription) -> None:
+def _check_size(order: convert.Order, pixel_size_um: float) -> None:
     """Refuses what would fill the server: too many pixels in all, or at once.
 
     Raises:
@@ -165,11 +195,11 @@ def _check_size(order: convert.Order, model: ModelDescription) -> None:
     """
     identity, options = order.identity, order.options
     pixels = identity.width * identity.height
-    on_grid = pixels * (order.pixel_size_um / model.pixel_size_um) ** 2
+    on_grid = pixels * (order.pixel_size_um / pixel_size_um) ** 2
     if max(pixels, on_grid) > MAX_PIXELS:
         raise UsageError(
-            f"{identity.width} x {identity.height} px of {order.pixel_size_um:g} um, at the model's "
-            f"{model.pixel_size_um:g} um, are more than the {MAX_PIXELS} px this server takes; "
+            f"{identity.width} x {identity.height} px of {order.pixel_size_um:g} um, at the {pixel_size_um:g} um that "
+            f"are looked at, are more than the {MAX_PIXELS} px this server takes; "
             "check the pixel size, or analyse a part"
         )
     if options.tile_size**2 * options.batch_size > MAX_BATCH_PIXELS:

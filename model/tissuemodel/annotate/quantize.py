@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tissuemodel.annotate.density import check_rgb
 
@@ -119,6 +119,26 @@ def make_palette(pixels: NDArray[np.uint8], options: PaletteOptions | None = Non
     centres, shares = _merged(*_split(lab, weights, options), options.merge_below)
     order = np.lexsort((centres[:, 2], centres[:, 1], -centres[:, 0]))
     return Palette(centres[order], _rgb(centres[order]), shares[order])
+
+
+def given_palette(lab: ArrayLike) -> Palette:
+    """A palette whose colours are known, in the order given; nothing was counted, so all have the same share.
+
+    Args:
+        lab: (colour, 3), CIELAB under D65, 1 to 254.
+
+    Raises:
+        ValueError: Not of this shape, or not finite.
+
+    >>> given_palette([[100.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).rgb.tolist()
+    [[255, 255, 255], [0, 0, 0]]
+    """
+    colours = np.array(lab, np.float64, ndmin=2)
+    if colours.ndim != 2 or colours.shape[1] != 3 or not 1 <= len(colours) <= 254:
+        raise ValueError(f"1 to 254 colours of 3 numbers are needed; got an array of {colours.shape}")
+    if not np.isfinite(colours).all():
+        raise ValueError("a colour has numbers that are not finite")
+    return Palette(colours, _rgb(colours), np.full(len(colours), 1 / len(colours)))
 
 
 def _split(

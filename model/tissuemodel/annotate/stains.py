@@ -33,6 +33,15 @@ KNOWN_STAINS: Final = {
 """Optical densities as scikit-image has them (Ruifrok and Johnston 2001; G. Landini), of dyes that are at least 20
 degrees apart. Others are too near to tell: fast blue and alcian blue to hematoxylin, AEC to DAB, PAS to eosin."""
 
+_LOOKS_LIKE: Final = {
+    "Hematoxylin": [KNOWN_STAINS["Hematoxylin"]],
+    "Eosin": [KNOWN_STAINS["Eosin"], (0.2159, 0.8012, 0.5581)],
+    "DAB": [KNOWN_STAINS["DAB"]],
+    "Methyl green": [KNOWN_STAINS["Methyl green"]],
+}
+"""What a learnt stain may be. Eosin is seen in two colours (the second is QuPath's default), and fast red looks like
+the second; it is the rarer one by far, so it has to be named."""
+
 MAX_STAINS: Final = 4
 
 _NAMED_WITHIN_DEG: Final = 15.0
@@ -281,13 +290,45 @@ def guessed_names(vectors: NDArray[np.float64]) -> tuple[str, ...]:
     >>> guessed_names(np.array([[0.57, 0.57, 0.59], [0.07, 0.99, 0.11]]))
     ('Stain 1', 'Eosin')
     """
-    known = np.array(list(KNOWN_STAINS.values()))
-    known /= np.linalg.norm(known, axis=1, keepdims=True)
-    apart = np.degrees(np.arccos(np.clip(vectors @ known.T, -1, 1)))
+    names = list(_LOOKS_LIKE)
+    apart = np.stack([_degrees_from(vectors, _LOOKS_LIKE[name]) for name in names], axis=1)
     # What is too far costs the same everywhere, so that it does not push a near one from its name.
     chosen = dict(zip(*linear_sum_assignment(np.minimum(apart, _NAMED_WITHIN_DEG)), strict=True))
-    names = list(KNOWN_STAINS)
     return tuple(
         names[chosen[index]] if apart[index, chosen[index]] < _NAMED_WITHIN_DEG else f"Stain {index + 1}"
         for index in range(len(vectors))
     )
+
+
+def named_stains(learnt: Stains, names: Sequence[str]) -> Stains:
+    """Learnt stains whose names a person knows: which is which follows from the known stains' colours.
+
+    Args:
+        learnt: As many as there are names.
+        names: All of `KNOWN_STAINS`.
+
+    Returns:
+        The stains in the order of the names.
+
+    Raises:
+        ValueError: Not as many, or a name that is not known.
+
+    >>> learnt = Stains(np.array([[0.4, 0.6, 0.7], [0.7, 0.6, 0.4]]), ("Stain 1", "Stain 2"))
+    >>> named_stains(learnt, ["Hematoxylin", "DAB"]).vectors.tolist()
+    [[0.7, 0.6, 0.4], [0.4, 0.6, 0.7]]
+    """
+    if strange := [name for name in names if name not in KNOWN_STAINS]:
+        raise ValueError(f"the colour of {strange[0]!r} is not known, only of {', '.join(KNOWN_STAINS)}")
+    variants = [_LOOKS_LIKE.get(name, [KNOWN_STAINS[name]]) for name in names]
+    apart = np.stack([_degrees_from(learnt.vectors, some) for some in variants], axis=0)
+    if apart.shape[0] != apart.shape[1]:
+        raise ValueError(f"{len(learnt)} learnt stains need as many names; got {len(names)}")
+    _, order = linear_sum_assignment(apart)
+    return Stains(learnt.vectors[order], tuple(names), learnt.white)
+
+
+def _degrees_from(vectors: NDArray[np.float64], variants: ArrayLike) -> NDArray[np.float64]:
+    """How far each vector is from the nearest variant of a stain, in degrees."""
+    known = np.array(variants, np.float64)
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    return np.asarray(np.degrees(np.arccos(np.clip(vectors @ known.T, -1, 1))).min(axis=1))

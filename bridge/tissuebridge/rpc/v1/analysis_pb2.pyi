@@ -60,7 +60,9 @@ class AnalyzeResponse(google.protobuf.message.Message):
     SUMMARY_FIELD_NUMBER: builtins.int
     @property
     def accepted(self) -> global___Accepted:
-        """First, and once: the image and the parameters are accepted."""
+        """Once, before any result: image and parameters are accepted. A proposal's classes follow from the image's colours,
+        so blocks may be asked for before.
+        """
 
     @property
     def block(self) -> global___BlockRequest: ...
@@ -113,6 +115,7 @@ class Start(google.protobuf.message.Message):
     OPTIONS_FIELD_NUMBER: builtins.int
     DETAILS_FIELD_NUMBER: builtins.int
     IDENTIFY_FIELD_NUMBER: builtins.int
+    PROPOSAL_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """1"""
     client_version: builtins.str
@@ -124,6 +127,10 @@ class Start(google.protobuf.message.Message):
     """Also send the label map and all candidates."""
     identify: builtins.bool
     """Fill in `id` and `digest` of regions and cells, for clients that do not compute them."""
+    proposal: builtins.str
+    """Propose instead of asking a model, whose name then says nothing: TOML with one table, [regions] or [cells], as
+    the parameter file of a proposal has it; "[cells]" alone takes all defaults.
+    """
     @property
     def image(self) -> global___ImageIdentity: ...
     @property
@@ -144,9 +151,10 @@ class Start(google.protobuf.message.Message):
         options: global___Options | None = ...,
         details: builtins.bool = ...,
         identify: builtins.bool = ...,
+        proposal: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["image", b"image", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client_version", b"client_version", "details", b"details", "identify", b"identify", "image", b"image", "levels", b"levels", "model", b"model", "options", b"options", "pixel_size_um", b"pixel_size_um", "protocol", b"protocol"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_version", b"client_version", "details", b"details", "identify", b"identify", "image", b"image", "levels", b"levels", "model", b"model", "options", b"options", "pixel_size_um", b"pixel_size_um", "proposal", b"proposal", "protocol", b"protocol"]) -> None: ...
 
 global___Start = Start
 
@@ -477,7 +485,7 @@ class Cells(google.protobuf.message.Message):
     class_index: builtins.bytes
     """uint8 (n): index into `Model.cell_classes`."""
     scores: builtins.bytes
-    """float32 (n, cell classes): heat of every class at the peak."""
+    """float32 (n, numbers): heat of every class at the peak, or what `Model.other_numbers` names."""
     region_index: builtins.bytes
     """uint8 (n): index into `Model.region_classes`, 255 for none."""
     pixels: builtins.bytes
@@ -544,7 +552,7 @@ class Candidates(google.protobuf.message.Message):
     class_index: builtins.bytes
     """uint8 (n)."""
     scores: builtins.bytes
-    """float32 (n, cell classes)."""
+    """float32 (n, numbers), as in `Cells`."""
     def __init__(
         self,
         *,
@@ -618,12 +626,19 @@ class Summary(google.protobuf.message.Message):
     SKIPPED_TILES_FIELD_NUMBER: builtins.int
     DOWNSAMPLE_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    PARAMETERS_IN_SHORT_FIELD_NUMBER: builtins.int
     analysed_um2: builtins.float
     suppressed_across_classes: builtins.int
     tiles: builtins.int
     skipped_tiles: builtins.int
     downsample: builtins.float
     """Full-resolution px per px of the model's grid."""
+    parameters: builtins.str
+    """Of a proposal: all that decided it, what was found in the image filled in (TOML), and the same in one line, which
+    belongs into the objects' metadata as `tissuebridge:parameters`.
+    """
+    parameters_in_short: builtins.str
     @property
     def cells(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
     @property
@@ -646,7 +661,9 @@ class Summary(google.protobuf.message.Message):
         skipped_tiles: builtins.int = ...,
         downsample: builtins.float = ...,
         warnings: collections.abc.Iterable[builtins.str] | None = ...,
+        parameters: builtins.str = ...,
+        parameters_in_short: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["analysed_um2", b"analysed_um2", "area_um2", b"area_um2", "cells", b"cells", "downsample", b"downsample", "regions", b"regions", "skipped_tiles", b"skipped_tiles", "suppressed_across_classes", b"suppressed_across_classes", "tiles", b"tiles", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["analysed_um2", b"analysed_um2", "area_um2", b"area_um2", "cells", b"cells", "downsample", b"downsample", "parameters", b"parameters", "parameters_in_short", b"parameters_in_short", "regions", b"regions", "skipped_tiles", b"skipped_tiles", "suppressed_across_classes", b"suppressed_across_classes", "tiles", b"tiles", "warnings", b"warnings"]) -> None: ...
 
 global___Summary = Summary

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AnalysisStub(object):
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and
@@ -53,7 +53,7 @@ class AnalysisStub(object):
 
 
 class AnalysisServicer(object):
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and
@@ -89,7 +89,7 @@ def add_AnalysisServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Analysis(object):
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and

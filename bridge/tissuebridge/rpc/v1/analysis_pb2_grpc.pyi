@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AnalysisStub:
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and
@@ -38,7 +38,7 @@ class AnalysisStub:
     ]
 
 class AnalysisAsyncStub:
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and
@@ -57,7 +57,7 @@ class AnalysisAsyncStub:
     ]
 
 class AnalysisServicer(metaclass=abc.ABCMeta):
-    """An image and a network in, regions and cells out.
+    """An image and a network in, regions and cells out; or, without a network, proposals of regions or nuclei.
 
     The client opens with what the image is and what to run. Then the server asks for pixels and the client answers,
     in any order; meanwhile the server tells how far it is, and in the end what it found. So tiles, halos and

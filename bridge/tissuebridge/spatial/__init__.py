@@ -1,0 +1,10 @@
+"""How the cells lie to the tissue, and with what significance: one family of statistics a file, um in and out.
+
+The way of the data: `tissue` sorts an image's objects; `measure` is the top, objects in and tables out (READ FIRST);
+`measurements` puts numbers back on objects, `cohort` joins images, `rows` writes tables, `settings` holds the defaults.
+
+First order: `window` (where a cell could lie), `borders` (exact distances to outlines), `distances`, `density`, `bands`
+(level sets), `neighbours`. What "by chance" means: `nulls`, `multiple` (p-values, many tests), `envelopes` (tests of a
+whole function). Second order: `pairs`, `edges` (edge corrections), `ripley`, `pair_correlation`, `nearest`,
+`intensity`. Coupling: `coupling`, `shifting`, `image_coupling`. Neighbourhoods: `graph`, `enrichment`.
+"""

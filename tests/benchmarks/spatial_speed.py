@@ -1,0 +1,84 @@
+"""Speed of second-order statistics, beside R's spatstat where it is installed; run by hand.
+
+    python tests/benchmarks/spatial_speed.py [--million]
+
+Cross-K with the translation correction of n + n cells at a density that gives about 30 neighbours within the largest
+radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. With --million
+also 10^6 cells, with the peak memory.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+from time import perf_counter
+
+import numpy as np
+import shapely
+
+from tissuebridge.spatial.edges import Correction
+from tissuebridge.spatial.nearest import nearest_g
+from tissuebridge.spatial.pair_correlation import pair_correlation
+from tissuebridge.spatial.ripley import ripley_k
+from tissuebridge.spatial.window import Window
+
+PER_MM2 = 4000
+REACH_UM = float(np.sqrt(30 / (np.pi * PER_MM2 / 1e6)))
+R = np.linspace(0, REACH_UM, 65)[1:]
+
+SPATSTAT = """
+suppressMessages(library(spatstat.explore)); suppressMessages(library(spatstat.random))
+for (n in c(1e4, 1e5)) {
+  side <- sqrt(n / %(density)g)
+  X <- superimpose(a = runifpoint(n, owin(c(0, side), c(0, side))), b = runifpoint(n, owin(c(0, side), c(0, side))))
+  t <- system.time(Kcross(X, "a", "b", r = seq(0, %(reach)g, length.out = 513), correction = "translate"))
+  cat(sprintf("spatstat Kcross translation, %%g + %%g cells: %%.2f s\\n", n, n, t[["elapsed"]]))
+  t <- system.time(Kest(X, r = seq(0, %(reach)g, length.out = 513), correction = "isotropic", nlarge = Inf))
+  cat(sprintf("spatstat Kest isotropic, %%g cells: %%.2f s\\n", 2 * n, t[["elapsed"]]))
+}
+"""
+
+
+def windows(n: int) -> list[Window]:
+    side = float(np.sqrt(n / PER_MM2 * 1e6))
+    square = Window.of(shapely.box(0, 0, side, side), name="rectangle")
+    angle = np.linspace(0, 2 * np.pi, 1500, endpoint=False)
+    radius = side * (0.56 + 0.03 * np.sin(9 * angle) + 0.004 * np.sin(101 * angle))
+    blob = shapely.Polygon(side / 2 + np.c_[radius * np.cos(angle), radius * np.sin(angle)])
+    return [square, Window.of(blob, [shapely.Point(side / 2, side / 2).buffer(side / 10)], "holed polygon")]
+
+
+def timed(what: str, function: object, *arguments: object, **options: object) -> None:
+    assert callable(function)
+    started = perf_counter()
+    function(*arguments, **options)
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what}: {perf_counter() - started:.2f} s, peak so far {peak_gib:.1f} GiB", flush=True)
+
+
+def main(sizes: list[int]) -> None:
+    for n in sizes:
+        for window in windows(n):
+            random = np.random.default_rng(0)
+            a, b = window.sample(n, random), window.sample(n, random)
+            for correction in Correction:
+                timed(
+                    f"cross-K {correction}, {n:,} + {n:,} cells, {window.name}",
+                    ripley_k,
+                    a,
+                    window,
+                    R,
+                    b,
+                    correction=correction,
+                )
+            timed(f"g translation, {n:,} cells, {window.name}", pair_correlation, a, window, R)
+            timed(f"G, {n:,} cells, {window.name}", nearest_g, a, window, R)
+    if shutil.which("Rscript"):
+        script = SPATSTAT % {"density": PER_MM2 / 1e6, "reach": REACH_UM}
+        subprocess.run(["Rscript", "-e", script], check=True)
+
+
+if __name__ == "__main__":
+    main([10_000, 100_000, *([1_000_000] if "--million" in sys.argv else [])])
