@@ -249,5 +249,12 @@ def _components(product: _Plane, contrast: _Plane, options: SpotOptions) -> Spot
     fits[0] = False
     found = np.flatnonzero(fits)
     found = found[np.lexsort((left[found], top[found]))]
-    centres = [corner[found] + moment[found] / mass[found] + 0.5 for corner, moment in ((left, x), (top, y))]
+    centres = [
+        corner[found] + _exact(moment[found] / mass[found]) + 0.5 for corner, moment in ((left, x), (top, y))
+    ]
     return Spots(np.stack(centres, axis=1), score[found].astype(np.float32), area[found])
+
+
+def _exact(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Offsets to 2^-20 px: whole px can then be added without rounding, wherever a tile begins."""
+    return np.rint(offset * 2**20) / 2**20
