@@ -231,7 +231,7 @@ def write_label_map(path: Path, analysis: Analysis) -> None:
         Conflict: There is a file of that name that we did not write.
         StorageError: The file could not be written.
     """
-    _refuse_a_persons_map(path)
+    refuse_a_persons_map(path)
     pixels_per_cm = 1e4 / (analysis.image.pixel_size_um * analysis.downsample)
     description = {"classes": list(analysis.model.region_classes), "not analysed": IGNORE_LABEL}
     with atomic_write(path) as file:
@@ -249,7 +249,21 @@ def write_label_map(path: Path, analysis: Analysis) -> None:
         )
 
 
-def _refuse_a_persons_map(path: Path) -> None:
+def label_map_path(geojson: Path) -> Path:
+    """Where the label map lies that belongs to a result.
+
+    >>> label_map_path(Path("results/a.b.geojson")).name
+    'a.b.labels.tif'
+    """
+    return geojson.with_name(f"{geojson.name.removesuffix('.geojson')}.labels.tif")
+
+
+def refuse_a_persons_map(path: Path) -> None:
+    """Refuses a place where a label map would take that of something else.
+
+    Raises:
+        Conflict: There is a folder, or a file that we did not write.
+    """
     if not path.exists():
         return
     try:

@@ -64,7 +64,7 @@ def write_objects(
         Conflict: `path` is a file without our member "tissuebridge": a person's.
         StorageError: It cannot be written.
     """
-    _refuse_a_persons_file(path)
+    refuse_a_persons_file(path)
     head = _head(path, about)
     with atomic_write(path) as file:
         file.write(head)
@@ -112,8 +112,14 @@ def default_color(name: str) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _refuse_a_persons_file(path: Path) -> None:
-    if path.exists() and about_of(path) is None:
+def refuse_a_persons_file(path: Path) -> None:
+    """Refuses a place where a result would take that of something else.
+
+    Raises:
+        Conflict: There is a folder, or a file without our member "tissuebridge".
+        GeoJSONError: There is a file that cannot be read.
+    """
+    if path.is_dir() or (path.exists() and about_of(path) is None):
         raise not_ours(path)
 
 

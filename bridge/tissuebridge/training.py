@@ -17,6 +17,7 @@ from tissuebridge.classes import ClassMap
 from tissuebridge.errors import Conflict, ModelError, StorageError, UsageError
 from tissuebridge.files import atomic_write, not_ours, storage_error
 from tissuebridge.learnable import TrainingSummary, check_learnable
+from tissuebridge.lock import locked
 from tissuebridge.model_card import CARD_FILE, model_card
 from tissuebridge.project.base import Project
 from tissuebridge.settings import with_settings
@@ -102,18 +103,23 @@ def train(
     Raises:
         AnnotationError: There is nothing to learn, or a class is ambiguous or cannot be learnt.
         CalibrationError: An image has no pixel size.
-        Conflict: An unfinished training of other data or settings is in the way.
+        Conflict: An unfinished training of other data or settings is in the way, or another one is under way there.
         GeoJSONError: An annotation file is damaged.
         ImageError: An image cannot be read.
         ModelError: The loss became NaN or infinite, or the unfinished training is damaged.
         StorageError: The checkpoint, the log or the state cannot be written.
         UsageError: A setting is impossible for these classes.
     """
+    check_writable(output)
+    with locked(output, "a training"):
+        return _trained(project, output, options, progress or Progress())
+
+
+def _trained(project: Project, output: Path, options: TrainingOptions, progress: Progress) -> dict[str, Any]:
+    """Trains in a folder that nobody else writes."""
     from tissuemodel.calibration import choose_detection
     from tissuemodel.training import prepare, train_network
 
-    progress = progress or Progress()
-    check_writable(output)
     _refuse_a_persons_files(output)
     training_set = found_for(project, options, progress)
     config = prepare(model_config(training_set, options), training_set.train)

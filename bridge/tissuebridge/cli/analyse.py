@@ -13,10 +13,11 @@ from uuid import uuid4
 import typer
 
 from tissuebridge import pipeline
+from tissuebridge.analysis import label_map_path, refuse_a_persons_map
 from tissuebridge.cli.console import Json, PixelSize, Source, bar, load_starter, open_source, print_json, say
 from tissuebridge.client import Client
-from tissuebridge.errors import Cancelled, PartialResult, TissuebridgeError
-from tissuebridge.geojson_write import write_objects
+from tissuebridge.errors import Cancelled, PartialResult, StorageError, TissuebridgeError, UsageError
+from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import result_path
@@ -85,12 +86,16 @@ def _analyse_all(
     for image in project.images:
         try:
             journal, geojson = folder / "journal" / image.name, result_path(folder, image)
+            # Before computing: a person's file is a reason to stop only as long as nobody has waited for hours.
+            refuse_a_persons_file(geojson)
+            refuse_a_persons_map(label_map_path(geojson))
             done.append(_written(analyser(image, journal, options, step), image.name, geojson))
             # The journal is for resuming only: kept, it would outlive a change of the image's pixels.
             shutil.rmtree(journal, ignore_errors=True)
             with suppress(OSError):
                 journal.parent.rmdir()
-        except Cancelled:
+        except (Cancelled, StorageError, UsageError):
+            # A full disk or an impossible option is no fault of this image, and the next one would fare no better.
             raise
         except TissuebridgeError as error:
             if len(project.images) == 1:
@@ -130,7 +135,7 @@ def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
 
 def _written(found: Analysis, name: str, geojson: Path) -> dict[str, Any]:
     """Writes an image's results, and says what and where."""
-    labels = geojson.with_name(f"{name}.labels.tif")
+    labels = label_map_path(geojson)
     write_label_map(labels, found)
     write_objects(geojson, found.objects(), about=found.about())
     counts = {"cells": dict(found.summary.cells), "regions": dict(found.summary.regions)}

@@ -20,6 +20,7 @@ from tissuebridge.errors import Conflict, UsageError
 from tissuebridge.files import atomic_write
 from tissuebridge.geojson import read_objects
 from tissuebridge.geojson_write import about_of, write_objects
+from tissuebridge.lock import locked
 from tissuebridge.objects import PathObject, is_persons, provenance
 from tissuebridge.project.base import Image
 from tissuebridge.proposals.review import METHOD, Decision, beside, decided, is_kept, proposed_name, state_of
@@ -65,9 +66,16 @@ def write_proposals(
         The objects that are new.
 
     Raises:
-        Conflict: A person's file is there.
+        Conflict: A person's file is there, or somebody else writes there.
         StorageError: It could not be written.
     """
+    with locked(path.parent, "a review or a proposal"):
+        return _written(path, image, found, settings)
+
+
+def _written(
+    path: Path, image: Image, found: Sequence[Analysis], settings: ProposalSettings
+) -> list[PathObject]:
     check_proposals_file(path)
     before = read_objects(path) if path.exists() else []
     methods = {analysis.model.name for analysis in found}
@@ -118,9 +126,14 @@ def review(folder: Path, decision: Decision, images: str = "*") -> dict[str, Cou
 
     Raises:
         UsageError: No proposals there, or none of a class that the decision names; lists those there are.
-        Conflict: A file went through QuPath.
+        Conflict: A file went through QuPath, or somebody else writes there.
         StorageError: A file could not be written; those before it are written.
     """
+    with locked(folder.parent if folder.is_file() else folder, "a review or a proposal"):
+        return _reviewed_all(folder, decision, images)
+
+
+def _reviewed_all(folder: Path, decision: Decision, images: str) -> dict[str, Counter[str]]:
     files = [folder] if folder.is_file() else sorted(folder.glob("*.geojson"))
     files = [path for path in files if fnmatchcase(path.stem, images)]
     if not files:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from drawn_project import CELLS, REGIONS, write_image, write_project
 from tissuebridge.cli import main
+from tissuebridge.errors import StorageError
 from tissuebridge.geojson import read_objects
 from tissuebridge.objects import ObjectType, is_persons, provenance
 
@@ -157,6 +158,37 @@ def test_a_persons_file_in_the_way_is_not_overwritten(project: Path, model: Path
 
     assert code == 6
     assert (tmp_path / "drawn-0.geojson").read_bytes() == drawn
+    assert not (tmp_path / "journal").exists()  # it was found before anything was computed
+
+
+@pytest.mark.parametrize("name", ["drawn-0.geojson", "drawn-0.labels.tif"])
+def test_a_folder_in_the_way_is_a_conflict_too(
+    name: str, project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).mkdir()
+    image = project / "images" / "drawn-0.png"
+
+    code = main(
+        ["analyse", str(image), "--model", str(model), "--output", str(tmp_path), "--pixel-size", "0.5"]
+    )
+
+    assert code == 6
+    assert name in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run_instead_of_failing_every_image(
+    project: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("no space left on device")
+
+    monkeypatch.setattr("tissuebridge.cli.analyse.write_objects", full)
+
+    code = main(
+        ["analyse", str(project), "--model", str(model), "--output", str(tmp_path), "--pixel-size", "0.5"]
+    )
+
+    assert code == 7
 
 
 def test_one_bad_image_does_not_stop_the_others(
@@ -199,7 +231,7 @@ def test_images_of_other_kinds_are_refused(
         (["analyse", "PROJECT", "--model", "nowhere", "--pixel-size", "0.5"], 3, "train"),
         (["analyse", "PROJECT", "--model", "MODEL"], 5, "--pixel-size"),
         (["analyse", "PROJECT", "--model", "MODEL", "--pixel-size", "0"], 2, "--pixel-size"),
-        (["analyse", "PROJECT", "--model", "MODEL", "--pixel-size", "0.5", "--tile-size", "0"], 5, "tile"),
+        (["analyse", "PROJECT", "--model", "MODEL", "--pixel-size", "0.5", "--tile-size", "0"], 2, "tile"),
         (["analyse", "PROJECT", "--server", "127.0.0.1:1"], 4, "server"),
         (["evaluate", "PROJECT", "--model", "MODEL", "--pixel-size", "0.5", "--split", "best"], 2, "best"),
         (["train", "PROJECT", "--output", "OUT", "--minutes", "1", "--epochs", "1"], 2, "--minutes"),
