@@ -89,6 +89,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     about = {
         "format": FORMAT,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "about_sha256": _about_digest(checkpoint.name, checkpoint.record),
         **checkpoint.about(),
     }
     text = json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False)
@@ -125,16 +126,26 @@ def _load(folder: Path, path: Path) -> Checkpoint:
     try:
         config = ModelConfig.from_dict(about["config"])
         name, digest, sha256 = str(about["name"]), str(about["digest"]), str(about["weights_sha256"])
-        record = dict(about.get("record", {}))
+        record, about_sha256 = dict(about["record"]), str(about["about_sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a configuration of this version ({error})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a configuration of this version ({reason})") from error
     _check(path, config)
     weights = _read(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     if hashlib.sha256(weights).hexdigest() != sha256 or _digest(weights, config) != digest:
         raise CheckpointError(
             f"{folder}: weights and configuration do not belong together or were changed; copy the model again"
         )
+    if _about_digest(name, record) != about_sha256:
+        # What a model learnt from stands there: changed, it could be measured on its own training images unwarned.
+        raise CheckpointError(f"{path}: its name or record were changed since training; copy the model again")
     return Checkpoint(name, config, _network(folder, config, weights).eval(), digest, record)
+
+
+def _about_digest(name: str, record: Mapping[str, Any]) -> str:
+    """sha256 (hex) of what a model says of itself besides its configuration."""
+    canonical = json.dumps([name, dict(record)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _read_about(path: Path) -> dict[str, Any]:

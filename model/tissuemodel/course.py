@@ -24,6 +24,8 @@ from tissuemodel.validation import Validation
 LOG_EVERY_STEPS: Final = 10
 SAVE_EVERY_S: Final = 60.0
 """A kill costs at most so much of the training."""
+SAME_WISH_S: Final = 1.0
+"""A second signal that soon is the first one, passed on twice."""
 
 
 class Log(Protocol):
@@ -114,6 +116,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_set = False
+        self._since_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     @contextmanager
@@ -127,13 +130,23 @@ class StopRequest:
             self._leave()
 
     def listen(self) -> None:
-        """Takes the first signal from now on as the wish to stop; the second goes to who had it before."""
+        """Takes the first signal from now on as the wish to stop; a later one goes to who had it before."""
         for kind in self._before:
             signal.signal(kind, self._stop)
 
-    def _stop(self, _kind: int, _frame: Any) -> None:
-        self.is_set = True
+    def _stop(self, kind: int, frame: Any) -> None:
+        if not self.is_set:
+            self.is_set, self._since_s = True, time.monotonic()
+            return
+        # A shell and a supervisor may both pass one Ctrl-C on: what comes at once is the same wish.
+        if time.monotonic() - self._since_s < SAME_WISH_S:
+            return
+        before = self._before[signal.Signals(kind)]
         self._leave()
+        if callable(before):
+            before(kind, frame)
+        elif before == signal.SIG_DFL:
+            signal.raise_signal(kind)
 
     def _leave(self) -> None:
         for kind, handler in self._before.items():

@@ -250,6 +250,9 @@ def test_a_value_changed_by_hand_is_found(folder: Path, change: Callable[[dict[s
         (lambda about: about["config"].update(network=None), "network"),
         (lambda about: about.pop("digest"), "digest"),
         (lambda about: about.update(record=7), "configuration"),
+        (lambda about: about.pop("about_sha256"), "about_sha256"),
+        (lambda about: about["record"].update(cells={}), "name or record were changed"),
+        (lambda about: about.update(name="other"), "name or record were changed"),
     ],
 )
 def test_a_configuration_of_another_version_says_which_field(
@@ -261,6 +264,7 @@ def test_a_configuration_of_another_version_says_which_field(
 
     assert str(folder / CONFIG_FILE) in message
     assert fragment in message
+    assert "\n" not in message
 
 
 # ---- Made up: the digests are right, the content is not -----------------------------------------------

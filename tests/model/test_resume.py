@@ -187,13 +187,22 @@ def test_ctrl_c_ends_the_training_after_its_step_with_usable_weights(
     assert weights(train(tmp_path / "state", epochs=2)) == weights(straight)
 
 
-def test_the_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    def interrupt(done: int, _steps: int, _row: Row) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+def twice(_done: int, _steps: int, _row: Row) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_later_ctrl_c_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tissuemodel.course.SAME_WISH_S", 0.0)
 
     with pytest.raises(KeyboardInterrupt):
-        train_network(TRAIN, prepare(CONFIG, TRAIN), Reports(interrupt))
+        train_network(TRAIN, prepare(CONFIG, TRAIN), Reports(twice))
+
+
+def test_one_ctrl_c_that_comes_twice_at_once_is_one() -> None:
+    stopped = train_network(TRAIN, prepare(CONFIG, TRAIN), Reports(twice))
+
+    assert stopped.is_interrupted
 
 
 def test_early_stop_ends_when_the_validation_loss_has_not_fallen_and_keeps_the_best() -> None:
