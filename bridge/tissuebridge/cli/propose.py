@@ -27,7 +27,7 @@ from tissuebridge.errors import (
 )
 from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image, Project
-from tissuebridge.project.folder import PROPOSALS
+from tissuebridge.project.folder import PROPOSALS, FolderProject, SingleImage
 from tissuebridge.proposals.files import check_proposals_file, write_proposals
 from tissuebridge.proposals.propose import Watch, propose_cells, propose_regions
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings, stains_of
@@ -79,7 +79,7 @@ def propose(
     """Propose regions and nuclei without training; `accept` or QuPath makes them yours, nothing else does."""
     settings = _settings(regions, cells, stains, diameter, parameters)
     project = open_source(source, pixel_size)
-    folder = output or project.default_output.parent / PROPOSALS
+    folder = output or _place_of(project)
     check_writable(folder)
     options = AnalysisOptions(tile_size=tile_size, run_id=uuid4().hex)
     page = ProposalsPage()
@@ -99,6 +99,12 @@ def propose(
         raise PartialResult(
             f"{len(failed)} of {len(done) + len(failed)} images failed: {', '.join(sorted(failed))}"
         )
+
+
+def _place_of(project: FolderProject | SingleImage) -> Path:
+    """Where the images look for their proposals."""
+    place = project.images[0].proposals
+    return project.default_output.parent / PROPOSALS if place is None else place.parent
 
 
 def _settings(

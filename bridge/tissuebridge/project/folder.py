@@ -242,7 +242,7 @@ class SingleImage:
 
 
 def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
-    """A project of one image, with the GeoJSON of the same name beside it, if there is one.
+    """A project of one image, with the GeoJSON that it has in its folder's project, if there is one.
 
     Args:
         path: The image file, of any extension.
@@ -255,8 +255,11 @@ def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
     if not path.is_file():
         raise UsageError(f"{path}: no such file. Check the name.")
     name = _name_of(path, IMAGE_SUFFIXES) or path.stem
-    beside = _annotations([path.parent], {name: path}, strays=False).get(name)
-    image = FolderImage(path, beside, pixel_size_um, path.parent / PROPOSALS / f"{name}.geojson")
+    # Alone or with its project, an image has the same annotations and proposals.
+    home = path.parent.parent if path.parent.name == "images" else path.parent
+    folders = dict.fromkeys((home / "annotations", path.parent))
+    beside = _annotations([folder for folder in folders if folder.is_dir()], {name: path}, strays=False)
+    image = FolderImage(path, beside.get(name), pixel_size_um, home / PROPOSALS / f"{name}.geojson")
     return SingleImage(image.name, (image,), path.parent / RESULTS)
 
 

@@ -18,7 +18,7 @@ from tissuebridge.geojson import read_objects, write_objects
 from tissuebridge.geojson_write import about_of
 from tissuebridge.objects import ObjectType, PathClass, PathObject, is_persons
 from tissuebridge.pipeline import AnalysisOptions
-from tissuebridge.project.folder import FolderProject
+from tissuebridge.project.folder import FolderProject, open_image
 from tissuebridge.proposals.files import check_proposals_file, review, states, write_proposals
 from tissuebridge.proposals.propose import propose_cells, propose_regions
 from tissuebridge.proposals.review import Decision, decided, state_of
@@ -83,6 +83,17 @@ def test_a_proposal_is_read_with_the_image_and_teaches_nothing(project: FolderPr
     assert settings.regions is not None
     assert settings.cells is not None
     assert settings.cells.thresholds["DAB"] > 0
+
+
+def test_an_image_alone_has_the_annotations_and_proposals_of_its_project(tmp_path: Path) -> None:
+    save_png(tmp_path / "images" / "ihc.png", skimage.data.immunohistochemistry()[:60, :60])
+    write_objects(tmp_path / "annotations" / "ihc.geojson", [])
+
+    (alone,) = open_image(tmp_path / "images" / "ihc.png", 0.5).images
+    (together,) = FolderProject(tmp_path, 0.5).images
+
+    assert (alone.annotations, alone.proposals) == (together.annotations, together.proposals)
+    assert alone.annotations is not None
 
 
 def test_accepted_ones_train_and_rejected_ones_are_hard_negatives(project: FolderProject) -> None:
