@@ -21,7 +21,8 @@ def accept(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of images with proposals, a folder of proposals, or one image's GeoJSON."
+            metavar="SOURCE",
+            help="A folder of images with proposals, a folder of proposals, or one image's GeoJSON.",
         ),
     ],
     changes: Annotated[

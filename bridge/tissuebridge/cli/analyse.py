@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,17 @@ import typer
 
 from tissuebridge import pipeline
 from tissuebridge.analysis import label_map_path, refuse_a_persons_map
-from tissuebridge.cli.console import Json, PixelSize, Source, bar, load_starter, open_source, print_json, say
+from tissuebridge.cli.console import (
+    Json,
+    PixelSize,
+    Source,
+    bar,
+    given_token,
+    load_starter,
+    open_source,
+    print_json,
+    say,
+)
 from tissuebridge.client import Client
 from tissuebridge.errors import Cancelled, PartialResult, StorageError, TissuebridgeError, UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
@@ -22,9 +31,6 @@ from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import result_path
 from tissuebridge.training import check_writable
-
-TOKEN_VARIABLE = "TISSUEBRIDGE_TOKEN"  # noqa: S105 - the name of a variable
-"""A server on another machine has its token given here, so that it stands in no command's history."""
 
 Analyser = Callable[[Image, Path, AnalysisOptions, Callable[..., None]], Analysis]
 """Analyses an image; the path is the journal's, for resuming."""
@@ -123,7 +129,7 @@ def _local(folder: Path | None) -> Iterator[Analyser]:
 @contextmanager
 def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
     """Lets a server analyse; pixels are read here."""
-    with Client.connect(address, os.environ.get(TOKEN_VARIABLE), ca=ca) as client:
+    with Client.connect(address, given_token(), ca=ca) as client:
 
         def analyser(
             image: Image, _journal: Path, options: AnalysisOptions, step: Callable[..., None]

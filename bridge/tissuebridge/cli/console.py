@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ from tissuebridge.project.folder import FolderProject, SingleImage, open_image
 if TYPE_CHECKING:
     from tissuebridge.predictor.local import LocalPredictor
 
-Source = Annotated[Path, typer.Argument(help="An image, or a folder of images with QuPath-exported GeoJSON.")]
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="SOURCE", help="An image, or a folder of images with QuPath-exported GeoJSON."),
+]
 PixelSize = Annotated[
     float | None,
     typer.Option("--pixel-size", metavar="UM", help="Pixel size in um of images that carry none."),
@@ -62,6 +66,22 @@ def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | Si
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
     return FolderProject(source, pixel_size_um) if source.is_dir() else open_image(source, pixel_size_um)
+
+
+TOKEN_VARIABLE: Final = "TISSUEBRIDGE_TOKEN"  # noqa: S105 - the name of a variable
+"""A server on another machine has its token given here, so that it stands in no command's history."""
+
+
+def given_token() -> str | None:
+    """The token in the environment, if there is one.
+
+    Raises:
+        UsageError: It cannot be a token: it has a line break, say.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token is not None and not (token.isascii() and token.isprintable() and token):
+        raise UsageError(f"{TOKEN_VARIABLE}: no token: it is empty, or has a line break or other signs in it")
+    return token
 
 
 def class_map(path: Path | None) -> ClassMap | None:

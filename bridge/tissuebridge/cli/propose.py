@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,7 @@ import typer
 
 from tissuebridge import pipeline
 from tissuebridge.analysis import Analysis
-from tissuebridge.cli.analyse import TOKEN_VARIABLE
-from tissuebridge.cli.console import Json, PixelSize, Source, bar, open_source, print_json, say
+from tissuebridge.cli.console import Json, PixelSize, Source, bar, given_token, open_source, print_json, say
 from tissuebridge.client import Client
 from tissuebridge.errors import (
     Cancelled,
@@ -166,7 +164,7 @@ def _engine(address: str | None, ca: Path | None) -> Iterator[Finder]:
     if address is None:
         yield _find_here
         return
-    with Client.connect(address, os.environ.get(TOKEN_VARIABLE), ca=ca) as client:
+    with Client.connect(address, given_token(), ca=ca) as client:
 
         def find(image: Image, settings: ProposalSettings, journal: Path, run: _Run) -> Analysis:
             return client.propose(image, settings.as_text(), options=run.options, progress=run.step)

@@ -131,3 +131,14 @@ def test_a_persons_file_in_the_way_stays(folder: Path, capsys: pytest.CaptureFix
     assert "Move it to the image's annotations" in err
     assert mine.read_text(encoding="utf-8") == '{"type": "FeatureCollection", "features": []}'
     assert not (folder / "proposals" / "journal").exists()
+
+
+def test_a_token_with_a_line_break_is_refused_as_such(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TISSUEBRIDGE_TOKEN", "abc\n")
+
+    code, _, err = run(capsys, "propose", folder, *PIXELS, "--server", "127.0.0.1:1")
+
+    assert code == 2
+    assert "TISSUEBRIDGE_TOKEN: no token" in err
