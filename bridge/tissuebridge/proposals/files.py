@@ -9,10 +9,10 @@ For each image a GeoJSON (proposals and what became of them) and a TOML (all tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tissuebridge import __version__
 from tissuebridge.analysis import Analysis
@@ -84,7 +84,7 @@ def _written(
     settled += [obj for obj in image.objects() if is_persons(obj)]
     new = _new(found, settled, {obj.id for obj in (*kept, *settled)})
     first = found[0]
-    parameters = settings.as_text()
+    parameters = _with_earlier(settings, about_of(path)).as_text()
     about = {
         "run": first.run_id,
         "method": METHOD,
@@ -96,6 +96,15 @@ def _written(
     with atomic_write(path.with_suffix(".toml")) as file:
         file.write((PARAMETERS_HEAD.format(name=image.name) + parameters).encode())
     return new
+
+
+def _with_earlier(settings: ProposalSettings, about: Mapping[str, Any] | None) -> ProposalSettings:
+    """The settings with the table of the other method, whose proposals stay in the file as well."""
+    try:
+        earlier = ProposalSettings.of_text(str((about or {}).get("parameters", "")))
+    except UsageError:  # none, or of another version
+        return settings
+    return ProposalSettings(settings.regions or earlier.regions, settings.cells or earlier.cells)
 
 
 def _method_of(obj: PathObject) -> str | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tissuebridge.errors import Cancelled, InputRefused, UsageError
+from tissuebridge.errors import CalibrationError, Cancelled, InputRefused, UsageError
 from tissuebridge.project.base import PixelSource
 from tissuebridge.project.resample import Grid, grid_of, read_grid
 from tissuebridge.proposals.settings import CHROMOGENS, COUNTERSTAINS, CellSettings, RegionSettings, Triple
@@ -44,6 +44,7 @@ _TISSUE_SHARE: Final = 0.05
 _TISSUE_DENSITY: Final = 0.15
 
 Stop = Callable[[], bool]
+_Settings = TypeVar("_Settings", RegionSettings, CellSettings)
 
 
 def region_pixel_size(settings: RegionSettings, source: PixelSource, pixel_size_um: float) -> float:
@@ -67,10 +68,11 @@ def with_palette(
     """The settings with pixel size and palette filled in; the palette is the thumbnail's.
 
     Raises:
+        CalibrationError: The image is too coarse.
         Cancelled: `cancelled` said so.
         ImageError: Pixels cannot be decoded.
     """
-    settings = replace(settings, pixel_size_um=region_pixel_size(settings, source, pixel_size_um))
+    settings = _at(settings, region_pixel_size(settings, source, pixel_size_um))
     if settings.palette:
         return settings
     grid = grid_of(source.levels, pixel_size_um, settings.pixel_size_um)
@@ -81,6 +83,20 @@ def with_palette(
     palette = make_palette(smoothed(_all_of(source, grid, cancelled)), options)
     colours: list[Triple] = [(light, a, b) for light, a, b in palette.lab.round(2).tolist()]
     return replace(settings, palette=tuple(colours))
+
+
+def _at(settings: _Settings, pixel_size_um: float) -> _Settings:
+    """The settings at a pixel size that the image decides.
+
+    Raises:
+        CalibrationError: Nothing can be looked for at it.
+    """
+    try:
+        return replace(settings, pixel_size_um=pixel_size_um)
+    except ValueError as error:
+        raise CalibrationError(
+            f"the image has {pixel_size_um:g} µm a pixel, but {error}; give the right one with --pixel-size UM"
+        ) from error
 
 
 def _all_of(source: PixelSource, grid: Grid, cancelled: Stop) -> NDArray[np.uint8]:
@@ -98,19 +114,18 @@ def with_stains(
     """The settings with pixel size, stain vectors and noise filled in, from a sample of the image.
 
     Raises:
+        CalibrationError: The image is too coarse.
         Cancelled: `cancelled` said so.
         ImageError: Pixels cannot be decoded.
-        InputRefused: The image has too little tissue or too few colours to learn the stains from.
-        UsageError: Nuclei are too small or too large for the image; a stain that is named is not there.
+        InputRefused: The image has too little tissue or too few colours to learn the stains from, none of them is
+            one that the settings name, or it is smaller than a nucleus.
+        UsageError: Nuclei are too small or too large for the pixel size.
     """
-    settings = replace(settings, pixel_size_um=max(settings.pixel_size_um, pixel_size_um))
+    settings = _at(settings, max(settings.pixel_size_um, pixel_size_um))
     grid = grid_of(source.levels, pixel_size_um, settings.pixel_size_um)
     options = spot_options(settings, grid)
     tiles = list(_looks(source, grid, cancelled))
     settings, stains = _with_vectors(settings, tiles)
-    known = (*settings.nuclear, *settings.positive, *settings.thresholds)
-    if strange := [name for name in known if name not in stains.names]:
-        raise UsageError(f"{source.name}: {strange[0]!r} is none of the stains ({', '.join(stains.names)})")
     settings = replace(
         settings,
         nuclear=settings.nuclear or _those(stains.names, (*COUNTERSTAINS, *CHROMOGENS)) or stains.names[:1],
@@ -119,7 +134,8 @@ def with_stains(
             reconstruction(tissue_sample(tiles, white=settings.white), stains).relative, 4
         ),
     )
-    if settings.noise:
+    # A file in which a person changed the diameter has the noise of other levels.
+    if len(settings.noise) == len(options.levels):
         return settings
     _stop_if(cancelled, source.name)
     tissue = [tile for tile in tiles if _has_tissue(tile)] or tiles
@@ -131,11 +147,12 @@ def spot_options(settings: CellSettings, grid: Grid) -> SpotOptions:
     """Levels and sizes for the nuclei that are asked for.
 
     Raises:
-        UsageError: Too small or too large for the pixel size, or larger than the image.
+        InputRefused: They are larger than the image, which says nothing against the next image.
+        UsageError: Too small or too large for the pixel size.
     """
     diameter_px = settings.diameter_um / settings.pixel_size_um
     if diameter_px > max(grid.width, grid.height):
-        raise UsageError(
+        raise InputRefused(
             f"nuclei of {settings.diameter_um:g} µm are larger than the image "
             f"({max(grid.width, grid.height) * settings.pixel_size_um:.3g} µm); check the pixel size or give a "
             "smaller diameter"

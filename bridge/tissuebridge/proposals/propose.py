@@ -91,7 +91,7 @@ def propose_regions(
         Regions of classes "Proposed: colour 1", from light to dark.
 
     Raises:
-        CalibrationError: The image has no pixel size.
+        CalibrationError: The image has no pixel size, or is too coarse.
         ImageError: A tile could not be read.
         ResourceLimit: The map of regions would be too large.
         StorageError: The journal could not be written.
@@ -143,9 +143,10 @@ def propose_cells(
         each with its contrast and the density of each stain.
 
     Raises:
-        CalibrationError: The image has no pixel size.
-        InputRefused: Too little tissue or too few colours to learn the stains from.
-        UsageError: Nuclei too small or too large, or a stain that is not there.
+        CalibrationError: The image has no pixel size, or is too coarse.
+        InputRefused: Too little tissue or too few colours to learn the stains from, a stain that is not there, or an
+            image smaller than a nucleus.
+        UsageError: Nuclei too small or too large for the pixel size.
         ImageError: A tile could not be read.
         StorageError: The journal could not be written.
         Cancelled: `watch` said so.
@@ -192,22 +193,20 @@ def _classified(
     if not settings.positive:
         return found, settings, ()
     thresholds = thresholds_of(found.scores, settings)
+    # As the parameter file writes them: it then gives the same classes. Never rounded to 0, which is no threshold.
+    values = {name: float(f"{threshold.value:.4g}") for name, threshold in thresholds.items()}
     columns = [1 + settings.names.index(name) for name in settings.positive]
-    best = classify(found.scores[:, columns], [threshold.value for threshold in thresholds.values()])
+    best = classify(found.scores[:, columns], list(values.values()))
     # Negative is the last class.
     kinds = np.where(best == NEGATIVE, len(columns), best).astype(np.uint8)
-    values = {
-        name: round(threshold.value, 4)
-        for name, threshold in thresholds.items()
-        if math.isfinite(threshold.value)
-    }
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
     warnings = tuple(
         f"{name}: the nuclei's densities do not fall into two groups, so the threshold {threshold.value:.3g} tells "
         f"little; set one: thresholds = {{ {name!r} = ... }}"
         for name, threshold in thresholds.items()
         if not threshold.is_given and threshold.separation < TWO_GROUPS
     )
-    return replace(found, class_index=kinds), replace(settings, thresholds=values), warnings
+    return replace(found, class_index=kinds), replace(settings, thresholds=finite), warnings
 
 
 def _guesses(settings: CellSettings) -> tuple[str, ...]:
