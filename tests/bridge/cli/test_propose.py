@@ -92,6 +92,20 @@ def test_an_image_that_cannot_be_proposed_for_does_not_stop_the_others(
     assert not (folder / "proposals" / "blank.geojson").exists()
 
 
+def test_an_image_smaller_than_a_nucleus_does_not_stop_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_png(folder / "a label.png", skimage.data.immunohistochemistry()[:12, :12])
+
+    code, out, err = run(
+        capsys, "propose", folder, *PIXELS, "--cells", "--stains", "Hematoxylin,DAB", "--json"
+    )
+
+    assert code == 5
+    assert "larger than the image" in json.loads(out)["failed"]["a label"]
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

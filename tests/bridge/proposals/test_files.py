@@ -12,8 +12,10 @@ import shapely
 import skimage.data
 from shapely.geometry import box
 
+from drawn_tissue import NullNetwork
 from tissuebridge.analysis import Analysis
 from tissuebridge.errors import Conflict, UsageError
+from tissuebridge.evaluation import evaluate
 from tissuebridge.geojson import read_objects, write_objects
 from tissuebridge.geojson_write import about_of
 from tissuebridge.objects import ObjectType, PathClass, PathObject, is_persons
@@ -154,6 +156,33 @@ def test_proposing_regions_alone_leaves_nuclei_alone(project: FolderProject) -> 
     after = [obj for obj in read_objects(place_of(project)) if obj.object_type is ObjectType.DETECTION]
     assert after == before
     assert all(obj.object_type is ObjectType.ANNOTATION for obj in new)
+
+
+def test_parameters_of_the_other_method_stay_with_its_proposals(project: FolderProject) -> None:
+    propose(project, cells=False)
+    regions = ProposalSettings.read(place_of(project).with_suffix(".toml")).regions
+
+    propose(project, regions=False)
+
+    both = ProposalSettings.read(place_of(project).with_suffix(".toml"))
+    assert both.regions == regions is not None
+    assert both.cells is not None
+    assert (about_of(place_of(project)) or {})["parameters"] == both.as_text()
+
+
+def test_a_network_is_measured_against_accepted_proposals_only(project: FolderProject) -> None:
+    network = NullNetwork()
+    tumor = PathObject(box(0, 0, 80, 60), path_class=PathClass("Tumor"))
+    write_objects(project.path / "annotations" / "ihc.geojson", [tumor])
+    before = evaluate(FolderProject(project.path, 0.5), network)
+
+    propose(project, cells=False)
+    proposed = evaluate(FolderProject(project.path, 0.5), network)
+    review(place_of(project).parent, replace(ACCEPT, accept={"colour 1": PathClass("Stroma")}))
+    accepted = evaluate(FolderProject(project.path, 0.5), network)
+
+    assert (proposed["regions"], proposed["images"]) == (before["regions"], before["images"])
+    assert accepted["images"] != before["images"]
 
 
 def test_nothing_is_proposed_where_a_person_drew(project: FolderProject) -> None:

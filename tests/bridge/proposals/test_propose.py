@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -14,11 +15,21 @@ from numpy.typing import NDArray
 
 from drawn_tissue import ArrayImage
 from tissuebridge.analysis import Analysis
-from tissuebridge.errors import Cancelled, InputRefused, ResourceLimit, TissuebridgeError, UsageError
+from tissuebridge.errors import (
+    CalibrationError,
+    Cancelled,
+    InputRefused,
+    ResourceLimit,
+    TissuebridgeError,
+    UsageError,
+)
 from tissuebridge.pipeline import AnalysisOptions
-from tissuebridge.proposals.propose import Watch, propose_cells, propose_regions
+from tissuebridge.project.folder import FolderImage
+from tissuebridge.proposals.propose import Watch, _classified, propose_cells, propose_regions
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings
 from tissuebridge.proposals.tiles import ColourTiles, NucleusTiles
+from tissuebridge.report.overlay import save_png
+from tissuemodel.detection import Candidates
 
 IHC = CellSettings(stains=("Hematoxylin", "DAB"))
 SMALL = RegionSettings(min_area_um2=0.0, max_hole_um2=0.0)
@@ -122,6 +133,67 @@ def test_a_threshold_that_is_set_moves_classes_and_no_nucleus(tmp_path: Path) ->
 
     np.testing.assert_array_equal(moved.cells.xy, first.cells.xy)
     assert moved.summary.cells["Proposed: Positive"] < first.summary.cells["Proposed: Positive"]
+
+
+def assert_repeats(density: NDArray[np.float64]) -> None:
+    settings = CellSettings(
+        stains=("Hematoxylin", "DAB"), vectors=((0.65, 0.7, 0.29), (0.27, 0.57, 0.78)), positive=("DAB",)
+    )
+    count = len(density)
+    scores = np.column_stack([np.ones(count), np.ones(count), density]).astype(np.float32)
+    nuclei = Candidates(
+        np.zeros((count, 2), np.int32), np.zeros((count, 2)), np.zeros(count, np.uint8), scores
+    )
+    first, filled, _ = _classified(nuclei, settings)
+
+    written = ProposalSettings.of_text(ProposalSettings(cells=filled).as_text()).cells
+    assert written is not None
+    again, _, _ = _classified(nuclei, written)
+
+    assert filled.thresholds["DAB"] > 0
+    assert 0 < np.count_nonzero(first.class_index) < count
+    np.testing.assert_array_equal(again.class_index, first.class_index)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_thresholds_in_the_file_give_the_same_classes(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    halves = [random.normal(0.2, 0.1, 100_000), random.normal(0.7, 0.2, 100_000)]
+
+    assert_repeats(np.concatenate(halves).clip(0))
+
+
+def test_a_stain_that_is_hardly_there_has_a_threshold_above_zero() -> None:
+    assert_repeats(np.array([0, 0, 1e-5, 2e-5]))
+
+
+def test_an_edited_diameter_has_its_own_noise(tmp_path: Path) -> None:
+    image = image_of(tissue()[:150, :150])
+    first = ProposalSettings.of_text(proposed(propose_cells, IHC, tmp_path / "first", image).parameters).cells
+    assert first is not None
+
+    smaller = proposed(propose_cells, replace(first, diameter_um=2.0), tmp_path / "smaller", image)
+
+    assert len(smaller.cells) > 0
+    assert np.isfinite(smaller.cells.scores).all()
+
+
+def test_an_image_without_a_pixel_size_is_refused(tmp_path: Path) -> None:
+    save_png(tmp_path / "plain.png", tissue()[:60, :60])
+
+    for find, settings in ((propose_regions, SMALL), (propose_cells, IHC)):
+        with pytest.raises(CalibrationError, match="carries no pixel size"):
+            find(FolderImage(tmp_path / "plain.png"), settings, journal_dir=tmp_path / "journal")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("find", "settings", "um"), [(propose_regions, SMALL, 150.0), (propose_cells, IHC, 12.0)]
+)
+def test_an_image_that_is_too_coarse_is_refused(
+    find: Callable[..., Analysis], settings: object, um: float, tmp_path: Path
+) -> None:
+    with pytest.raises(CalibrationError, match=f"drawn: the image has {um:g} µm a pixel"):
+        proposed(find, settings, tmp_path, ArrayImage(tissue(), um))
 
 
 def test_an_interrupted_proposal_goes_on(tmp_path: Path) -> None:

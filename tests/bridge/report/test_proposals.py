@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +95,6 @@ def test_an_image_without_a_nucleus_has_a_page_with_its_warning(tmp_path: Path) 
     html = page_of(tmp_path, (image, regions_of(image, tmp_path), cells_of(image, tmp_path)))
 
     assert "do not fall into two groups" in html
-    assert "Positive: 0, Negative: 0" not in html  # of a single image there is no list
     assert "100.0%" in html
     assert "0.0% of the tissue" in html
 
@@ -169,7 +169,4 @@ def test_a_histogram_has_its_size_and_the_threshold_its_line() -> None:
         assert picture.shape == (2 * SHOWN_PX[1], 2 * SHOWN_PX[0], 3)
         assert picture.dtype == np.uint8
     assert light.mean() > 128 > dark.mean()
-    # The threshold lies in the middle between the groups: some column there is all line.
-    column = light[100:400, 350:600].reshape(300, 250, 3)
-    assert np.isin(np.ptp(column, axis=0).max(axis=1), range(12)).any()
-    assert not np.array_equal(light, without)
+    assert not np.array_equal(light, threshold_picture(replace(two, value=math.inf), "DAB"))
