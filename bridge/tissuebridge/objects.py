@@ -7,7 +7,7 @@ full-resolution pixels (x, y), origin at the outer corner of the top-left pixel,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -194,6 +194,29 @@ def is_persons(obj: PathObject) -> bool:
     if origin is None or origin.accepted is not None or origin.rejected is not None:
         return True
     return origin.digest != object_digest(obj)
+
+
+def of_other_runs(objects: Iterable[PathObject], drawn: Iterable[PathObject]) -> list[PathObject]:
+    """Objects of a results' file, without the runs whose objects are among a person's annotations.
+
+    What went through QuPath comes back with the annotations: of a run that is found there, these are the reviewed
+    ones, deletions included.
+
+    Args:
+        objects: Of files that runs of ours wrote.
+        drawn: Of the image's annotations.
+    """
+    reviewed = {origin.run for obj in drawn if (origin := provenance(obj)) is not None}
+    return [obj for obj in objects if (origin := provenance(obj)) is None or origin.run not in reviewed]
+
+
+def cell_marks(obj: PathObject) -> list[BaseGeometry]:
+    """The geometries that stand for one cell each: points, a detection, a cell's nucleus; none for areas."""
+    if obj.geometry.geom_type in ("Point", "MultiPoint"):
+        return list(shapely.get_parts(obj.geometry))
+    if obj.object_type in (ObjectType.DETECTION, ObjectType.CELL):
+        return [obj.geometry if obj.nucleus is None else obj.nucleus]
+    return []
 
 
 def is_area(geometry: BaseGeometry) -> bool:

@@ -247,7 +247,7 @@ def analysis_of(
 ) -> Analysis:
     """What was found, as regions, cells and counts in full-resolution px and um^2."""
     grid, identity = work.grid, image.identity
-    cells = _cells(found.cells, found.labels, grid)
+    cells = _cells(found.cells, found.labels, grid, model)
     pixel_um2 = (identity.pixel_size_um * grid.downsample) ** 2
     regions = polygonise(
         found.labels,
@@ -294,12 +294,12 @@ def _outdone_by_none(found: Candidates, model: ModelDescription) -> NDArray[np.b
     return suppress_across_classes(found, model.cross_class_radius_um / model.pixel_size_um)
 
 
-def _cells(found: Candidates, labels: NDArray[np.uint8], grid: Grid) -> Cells:
+def _cells(found: Candidates, labels: NDArray[np.uint8], grid: Grid, model: ModelDescription) -> Cells:
     """Cells in full-resolution px, each with the region class at its peak."""
     return Cells(
         xy=to_full_resolution(found.xy, grid),
         class_index=found.class_index,
-        score=found.score,
+        score=model.score_of(found.scores, found.class_index),
         scores=found.scores,
         region_index=labels[found.pixels[:, 0], found.pixels[:, 1]],
         pixels=found.pixels,

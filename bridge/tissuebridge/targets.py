@@ -29,6 +29,7 @@ from tissuebridge.objects import (
     REGION_OF_INTEREST,
     ObjectType,
     PathObject,
+    cell_marks,
     is_area,
     is_persons,
 )
@@ -245,21 +246,15 @@ def _centres(
     """Every point of objects drawn as points, and the centroid of every detection and cell (of its nucleus)."""
     index = {name: place for place, name in enumerate(names)}
     marks = [
-        (mark, index[obj.class_name]) for obj in objects if obj.class_name in index for mark in _marks(obj)
+        (mark, index[obj.class_name])
+        for obj in objects
+        if obj.class_name in index
+        for mark in cell_marks(obj)
     ]
     centroids = shapely.centroid(_geometries([mark for mark, _ in marks]))
     some = ~shapely.is_empty(centroids)
     xy = np.stack([shapely.get_x(centroids[some]), shapely.get_y(centroids[some])], axis=1)
     return xy, np.array([place for _, place in marks], np.uint8)[some]
-
-
-def _marks(obj: PathObject) -> Sequence[BaseGeometry]:
-    """The geometries of an object that stand for one cell each."""
-    if obj.geometry.geom_type in ("Point", "MultiPoint"):
-        return list(shapely.get_parts(obj.geometry))
-    if obj.object_type in (ObjectType.DETECTION, ObjectType.CELL):
-        return [obj.geometry if obj.nucleus is None else obj.nucleus]
-    return []
 
 
 def _complete_bits(name: str | None, cells: Sequence[str], image: str) -> int:
@@ -352,7 +347,7 @@ def _annotated(
 ) -> NDArray[np.bool_]:
     """Which blocks (left | top | right | bottom, block) hold an annotated pixel's centre, a cell or a negative."""
     outlines = [obj.geometry for obj in _areas(objects) if obj.class_name not in (IGNORE, REGION_OF_INTEREST)]
-    marks = shapely.centroid(_geometries([mark for obj in objects for mark in _marks(obj)]))
+    marks = shapely.centroid(_geometries([mark for obj in objects for mark in cell_marks(obj)]))
     found = np.zeros(blocks.shape[1], np.bool_)
     # From the centre of a block's first to the centre of its last pixel: touching a block is not holding it.
     inner = blocks + np.array([[0.5], [0.5], [-0.5], [-0.5]])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -14,21 +13,24 @@ import typer
 from tissuebridge import pipeline
 from tissuebridge.analysis import label_map_path, refuse_a_persons_map
 from tissuebridge.cli.console import (
+    Certificate,
     Json,
     PixelSize,
+    Server,
     Source,
     bar,
+    each_image,
+    forget_journal,
     given_token,
     load_starter,
     open_source,
     print_json,
-    say,
+    refuse_failures,
 )
 from tissuebridge.client import Client
-from tissuebridge.errors import Cancelled, PartialResult, StorageError, TissuebridgeError, UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
-from tissuebridge.project.base import Image, Project
+from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
 from tissuebridge.training import check_writable
 
@@ -56,12 +58,8 @@ def analyse(
         typer.Option("--tile-size", metavar="PX", help="Side of a tile's core, in px of the model's grid."),
     ] = pipeline.DEFAULT_TILE_SIZE,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
-    server: Annotated[
-        str | None, typer.Option("--server", metavar="HOST:PORT", help="Let a `tissuebridge serve` compute.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="PEM", help="Certificate that signed the --server's own.")
-    ] = None,
+    server: Server = None,
+    ca: Certificate = None,
     json: Json = False,
 ) -> None:
     """Find regions and cells in the images of SOURCE; write NAME.geojson for each, for QuPath."""
@@ -71,44 +69,25 @@ def analyse(
     engine = _remote(server, model or "", ca) if server else _local(None if model is None else Path(model))
     check_writable(folder)
     with engine as analyser, bar("analysing", "tile") as step:
-        done, failed = _analyse_all(project, analyser, folder, options, step)
+        done, failed = each_image(project, lambda image: _analysed(image, analyser, folder, options, step))
     if json:
         print_json({"run": options.run_id, "images": done, "failed": failed})
     else:
         for result in done:
             typer.echo(result["geojson"])
-    if failed:
-        raise PartialResult(
-            f"{len(failed)} of {len(done) + len(failed)} images failed: {', '.join(sorted(failed))}"
-        )
+    refuse_failures(done, failed)
 
 
-def _analyse_all(
-    project: Project, analyser: Analyser, folder: Path, options: AnalysisOptions, step: Callable[..., None]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Every image by itself: one that fails is told and listed, and the others go on."""
-    done: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for image in project.images:
-        try:
-            journal, geojson = folder / "journal" / image.name, result_path(folder, image)
-            # Before computing: a person's file is a reason to stop only as long as nobody has waited for hours.
-            refuse_a_persons_file(geojson)
-            refuse_a_persons_map(label_map_path(geojson))
-            done.append(_written(analyser(image, journal, options, step), image.name, geojson))
-            # The journal is for resuming only: kept, it would outlive a change of the image's pixels.
-            shutil.rmtree(journal, ignore_errors=True)
-            with suppress(OSError):
-                journal.parent.rmdir()
-        except (Cancelled, StorageError, UsageError):
-            # A full disk or an impossible option is no fault of this image, and the next one would fare no better.
-            raise
-        except TissuebridgeError as error:
-            if len(project.images) == 1:
-                raise
-            say(f"error: {error}")
-            failed[image.name] = str(error)
-    return done, failed
+def _analysed(
+    image: Image, analyser: Analyser, folder: Path, options: AnalysisOptions, step: Callable[..., None]
+) -> dict[str, Any]:
+    journal, geojson = folder / "journal" / image.name, result_path(folder, image)
+    # Before computing: a person's file is a reason to stop only as long as nobody has waited for hours.
+    refuse_a_persons_file(geojson)
+    refuse_a_persons_map(label_map_path(geojson))
+    result = _written(analyser(image, journal, options, step), image.name, geojson)
+    forget_journal(journal)
+    return result
 
 
 @contextmanager

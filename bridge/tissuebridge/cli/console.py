@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,8 +16,9 @@ from tqdm import tqdm
 
 from tissuebridge import starter
 from tissuebridge.classes import ClassMap
-from tissuebridge.errors import UsageError
+from tissuebridge.errors import Cancelled, PartialResult, StorageError, TissuebridgeError, UsageError
 from tissuebridge.model_card import CARD_FILE
+from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import FolderProject, SingleImage, open_image
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ CasePattern = Annotated[
 ]
 CaseKey = Annotated[
     str | None, typer.Option("--case-key", metavar="KEY", help="QuPath metadata key that names the case.")
+]
+Server = Annotated[
+    str | None, typer.Option("--server", metavar="HOST:PORT", help="Let a `tissuebridge serve` compute.")
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--ca", metavar="PEM", help="Certificate that signed the --server's own.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; all else goes to standard error.")
@@ -107,6 +115,57 @@ def load_starter() -> LocalPredictor:
         f"What it is not for: {folder / CARD_FILE}"
     )
     return predictor
+
+
+def each_image(
+    project: Project, do: Callable[[Image], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Every image by itself: one that fails is told and listed, and the others go on.
+
+    Args:
+        project: The images.
+        do: Says what became of an image.
+
+    Returns:
+        What was done, and the message of each image that failed, by name.
+
+    Raises:
+        Cancelled: A person stopped it.
+        StorageError: The disk is full or read-only: the next image would fare no better.
+        UsageError: An impossible option is no fault of the image.
+        TissuebridgeError: The only image failed.
+    """
+    done: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for image in project.images:
+        try:
+            done.append(do(image))
+        except (Cancelled, StorageError, UsageError):
+            raise
+        except TissuebridgeError as error:
+            if len(project.images) == 1:
+                raise
+            say(f"error: {error}")
+            failed[image.name] = str(error)
+    return done, failed
+
+
+def refuse_failures(done: Sequence[object], failed: Mapping[str, str]) -> None:
+    """Ends a command that some images failed in.
+
+    Raises:
+        PartialResult: Some did; lists them.
+    """
+    if failed:
+        total = len(done) + len(failed)
+        raise PartialResult(f"{len(failed)} of {total} images failed: {', '.join(sorted(failed))}")
+
+
+def forget_journal(journal: Path) -> None:
+    """Removes the journal of an image that is written: kept, it would outlive a change of the image's pixels."""
+    shutil.rmtree(journal, ignore_errors=True)
+    with suppress(OSError):
+        journal.parent.rmdir()
 
 
 def say(text: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,20 +13,28 @@ import typer
 
 from tissuebridge import pipeline
 from tissuebridge.analysis import Analysis
-from tissuebridge.cli.console import Json, PixelSize, Source, bar, given_token, open_source, print_json, say
-from tissuebridge.client import Client
-from tissuebridge.errors import (
-    Cancelled,
-    PartialResult,
-    StorageError,
-    TissuebridgeError,
-    UsageError,
+from tissuebridge.cli.console import (
+    Certificate,
+    Json,
+    PixelSize,
+    Server,
+    Source,
+    bar,
+    each_image,
+    forget_journal,
+    given_token,
+    open_source,
+    print_json,
+    refuse_failures,
 )
+from tissuebridge.client import Client
+from tissuebridge.errors import UsageError
 from tissuebridge.pipeline import AnalysisOptions
-from tissuebridge.project.base import Image, Project
+from tissuebridge.project.base import Image
 from tissuebridge.project.folder import PROPOSALS, FolderProject, SingleImage
 from tissuebridge.proposals.files import check_proposals_file, write_proposals
-from tissuebridge.proposals.propose import Watch, propose_cells, propose_regions
+from tissuebridge.proposals.propose import Watch, settings_of
+from tissuebridge.proposals.propose import propose as propose_for
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings, stains_of
 from tissuebridge.report.proposals import ProposalsPage
 from tissuebridge.training import check_writable
@@ -66,12 +73,8 @@ def propose(
     tile_size: Annotated[
         int, typer.Option("--tile-size", metavar="PX", help="Side of a tile's core in px.")
     ] = pipeline.DEFAULT_TILE_SIZE,
-    server: Annotated[
-        str | None, typer.Option("--server", metavar="HOST:PORT", help="Let a `tissuebridge serve` compute.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="PEM", help="Certificate that signed the --server's own.")
-    ] = None,
+    server: Server = None,
+    ca: Certificate = None,
     json: Json = False,
 ) -> None:
     """Propose regions and nuclei without training; `accept` or QuPath makes them yours, nothing else does."""
@@ -83,7 +86,7 @@ def propose(
     page = ProposalsPage()
     with _engine(server, ca) as find, bar("proposing", "tile") as step:
         run = _Run(folder, settings, options, page, step, find)
-        done, failed = _propose_all(project, run)
+        done, failed = each_image(project, lambda image: _proposed(image, run))
     if done:
         page.write(folder / PAGE)
     if json:
@@ -93,10 +96,7 @@ def propose(
             typer.echo(result["geojson"])
         if done:
             typer.echo(folder / PAGE)
-    if failed:
-        raise PartialResult(
-            f"{len(failed)} of {len(done) + len(failed)} images failed: {', '.join(sorted(failed))}"
-        )
+    refuse_failures(done, failed)
 
 
 def _place_of(project: FolderProject | SingleImage) -> Path:
@@ -173,35 +173,9 @@ def _engine(address: str | None, ca: Path | None) -> Iterator[Finder]:
 
 
 def _find_here(image: Image, settings: ProposalSettings, journal: Path, run: _Run) -> Analysis:
-    watch = Watch(progress=run.step)
-    if settings.regions is not None:
-        return propose_regions(
-            image, settings.regions, journal_dir=journal / "regions", options=run.options, watch=watch
-        )
-    return propose_cells(
-        image,
-        settings.cells or CellSettings(),
-        journal_dir=journal / "cells",
-        options=run.options,
-        watch=watch,
+    return propose_for(
+        image, settings, journal_dir=journal, options=run.options, watch=Watch(progress=run.step)
     )
-
-
-def _propose_all(project: Project, run: _Run) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Every image by itself: one that fails is told and listed, and the others go on."""
-    done: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for image in project.images:
-        try:
-            done.append(_proposed(image, run))
-        except (Cancelled, StorageError, UsageError):
-            raise
-        except TissuebridgeError as error:
-            if len(project.images) == 1:
-                raise
-            say(f"error: {error}")
-            failed[image.name] = str(error)
-    return done, failed
 
 
 def _proposed(image: Image, run: _Run) -> dict[str, Any]:
@@ -209,20 +183,16 @@ def _proposed(image: Image, run: _Run) -> dict[str, Any]:
     geojson = run.folder / f"{image.name}.geojson"
     check_proposals_file(geojson)
     journal = run.folder / "journal" / image.name
-    regions = cells = None
-    if run.settings.regions is not None:
-        found = run.find(image, ProposalSettings(regions=run.settings.regions), journal, run)
-        regions = (found, _filled(found).regions or run.settings.regions)
-    if run.settings.cells is not None:
-        found = run.find(image, ProposalSettings(cells=run.settings.cells), journal, run)
-        cells = (found, _filled(found).cells or run.settings.cells)
-    parts = [part[0] for part in (regions, cells) if part is not None]
-    filled = ProposalSettings(regions and regions[1], cells and cells[1])
-    new = write_proposals(geojson, image, parts, filled)
-    shutil.rmtree(journal, ignore_errors=True)
-    with suppress(OSError):
-        journal.parent.rmdir()
-    run.page.add(image, regions, cells)
+    regions, cells = run.settings.regions, run.settings.cells
+    parts: list[Analysis] = []
+    if regions is not None:
+        parts.append(run.find(image, ProposalSettings(regions=regions), journal / "regions", run))
+    if cells is not None:
+        parts.append(run.find(image, ProposalSettings(cells=cells), journal / "cells", run))
+    new = write_proposals(geojson, image, parts)
+    forget_journal(journal)
+    run.page.add(image, parts)
+    used = settings_of(parts).cells
     counts = {name: count for part in parts for name, count in _counts(part).items()}
     return {
         "name": image.name,
@@ -230,13 +200,9 @@ def _proposed(image: Image, run: _Run) -> dict[str, Any]:
         "parameters": str(geojson.with_suffix(".toml")),
         "proposed": counts,
         "written": len(new),
-        "reconstruction_error": None if cells is None else cells[1].reconstruction_error,
+        "reconstruction_error": None if used is None else used.reconstruction_error,
         "warnings": [warning for part in parts for warning in part.summary.warnings],
     }
-
-
-def _filled(found: Analysis) -> ProposalSettings:
-    return ProposalSettings.of_text(found.parameters)
 
 
 def _counts(found: Analysis) -> dict[str, int]:

@@ -26,7 +26,7 @@ from tissuebridge.cli.console import (
 )
 from tissuebridge.errors import PartialResult, StorageError, TissuebridgeError
 from tissuebridge.geojson import read_objects
-from tissuebridge.objects import PathObject, provenance
+from tissuebridge.objects import PathObject, of_other_runs
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
 from tissuebridge.spatial.cohort import pooled_densities, with_project_q
@@ -114,12 +114,10 @@ def tissue_in(image: Image, results: Path, names: ClassMap | None, settings: Spa
     A run whose objects came back from QuPath with the annotations is read there alone, with a person's edits.
     """
     drawn = list(image.objects())
-    reviewed = {origin.run for obj in drawn if (origin := provenance(obj)) is not None}
     path = result_path(results, image)
     found: Sequence[PathObject] = read_objects(path) if path.is_file() else ()
-    new = [obj for obj in found if (origin := provenance(obj)) is None or origin.run not in reviewed]
     identity = image.identity
-    objects = renamed([*drawn, *new], names)
+    objects = renamed([*drawn, *of_other_runs(found, drawn)], names)
     return tissue_of(objects, image.pixel_size_um, identity.width, identity.height, settings)
 
 

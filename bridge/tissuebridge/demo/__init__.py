@@ -21,7 +21,6 @@ from tissuebridge.demo.sample import (
     HELD_OUT,
     LEARN,
     PIXEL_SIZE_UM,
-    Part,
     load_annotations,
     load_image,
     write_project,
@@ -148,24 +147,15 @@ def _reviewed_project(
     place = files.project / PROPOSALS / f"{LEARN.name}.geojson"
     check_proposals_file(place)
     place.unlink(missing_ok=True)
-    _write_parts(files, image, {LEARN: [], HELD_OUT: drawn[HELD_OUT]})
-    review = reviewed(propose_into(place, FolderImage(_image_path(files), None, PIXEL_SIZE_UM)), drawn[LEARN])
+    bare = files.project / "images" / f"{LEARN.name}.png"
+    save_png(bare, LEARN.pixels(image))
+    review = reviewed(propose_into(place, FolderImage(bare, None, PIXEL_SIZE_UM)), drawn[LEARN])
     write_objects(place, review.objects, about=about_of(place))
-    return _write_parts(files, image, {LEARN: review.by_hand, HELD_OUT: drawn[HELD_OUT]}), review
-
-
-def _image_path(files: Files) -> Path:
-    return files.project / "images" / f"{LEARN.name}.png"
-
-
-def _write_parts(
-    files: Files, image: NDArray[np.uint8], objects: dict[Part, list[PathObject]]
-) -> FolderProject:
     parts = [
-        (split, part.name, part.pixels(image), objects[part])
-        for split, part in (("train", LEARN), ("test", HELD_OUT))
+        ("train", LEARN.name, LEARN.pixels(image), review.by_hand),
+        ("test", HELD_OUT.name, HELD_OUT.pixels(image), drawn[HELD_OUT]),
     ]
-    return write_project(files.project, parts)
+    return write_project(files.project, parts), review
 
 
 def _pictures(

@@ -27,7 +27,7 @@ from tissuebridge.project.base import Image
 from tissuebridge.proposals.files import write_proposals
 from tissuebridge.proposals.propose import propose_cells, propose_regions
 from tissuebridge.proposals.review import Decision, decided, proposed_name, state_of
-from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings
+from tissuebridge.proposals.settings import CellSettings, RegionSettings
 from tissuemodel.metrics import match
 
 REVIEWER: Final = "the demo's annotations"
@@ -64,10 +64,7 @@ def propose_into(place: Path, image: Image) -> list[PathObject]:
         regions = propose_regions(image, RegionSettings(), journal_dir=Path(journal, "regions"))
         nuclei = CellSettings(stains=("Hematoxylin", "DAB"), nuclear=("Hematoxylin",))
         cells = propose_cells(image, nuclei, journal_dir=Path(journal, "cells"))
-    settings = ProposalSettings(
-        ProposalSettings.of_text(regions.parameters).regions, ProposalSettings.of_text(cells.parameters).cells
-    )
-    return write_proposals(place, image, [regions, cells], settings)
+    return write_proposals(place, image, [regions, cells])
 
 
 def reviewed(proposals: Sequence[PathObject], drawn: Sequence[PathObject]) -> Reviewed:

@@ -64,6 +64,19 @@ class ModelDescription:
         """Names of the numbers that each cell carries, as QuPath's measurements."""
         return self.other_numbers or tuple(f"tissuebridge: score {name}" for name in self.cell_classes)
 
+    def score_of(self, scores: NDArray[np.float32], class_index: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The score of each cell: that of its own class, or the first of `other_numbers`.
+
+        Args:
+            scores: float32 (n, number).
+            class_index: uint8 (n,).
+
+        Returns:
+            float32 (n,).
+        """
+        own = np.zeros_like(class_index) if self.other_numbers else class_index
+        return scores[np.arange(len(scores)), own]
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -26,7 +26,7 @@ import orjson
 
 from tissuebridge.errors import AnnotationError, CalibrationError, InputRefused, UsageError
 from tissuebridge.geojson import read_objects
-from tissuebridge.objects import PathObject, provenance
+from tissuebridge.objects import PathObject, of_other_runs
 from tissuebridge.project.base import Image, ImageIdentity, Level, PixelSource
 from tissuebridge.project.pixels import open_pixels
 
@@ -71,7 +71,7 @@ class FolderImage:
     @property
     def name(self) -> str:
         """The file's name without its extension ("x.ome.tif" is "x"), accents composed."""
-        return _name_of(self.path, IMAGE_SUFFIXES) or self.path.stem
+        return name_of(self.path, IMAGE_SUFFIXES) or self.path.stem
 
     @property
     def identity(self) -> ImageIdentity:
@@ -118,10 +118,7 @@ class FolderImage:
         return open_pixels(self.path)
 
     def objects(self) -> Sequence[PathObject]:
-        """The objects of its GeoJSON and its proposals, read anew each time.
-
-        Proposals that went through QuPath come back with the annotations: of a run that is found there, these are
-        the reviewed ones, and those of the proposals' file are left out.
+        """The objects of its GeoJSON and its proposals (but for runs that came back reviewed), read anew each time.
 
         Raises:
             GeoJSONError: A GeoJSON is damaged.
@@ -130,9 +127,7 @@ class FolderImage:
         drawn = read_objects(self.annotations) if self.annotations else []
         if self.proposals is None or not self._has_proposals:
             return drawn
-        reviewed = {origin.run for obj in drawn if (origin := provenance(obj)) is not None}
-        proposed = ((obj, provenance(obj)) for obj in read_objects(self.proposals))
-        return drawn + [obj for obj, origin in proposed if origin is None or origin.run not in reviewed]
+        return drawn + of_other_runs(read_objects(self.proposals), drawn)
 
     @property
     def _has_proposals(self) -> bool:
@@ -254,7 +249,7 @@ def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file. Check the name.")
-    name = _name_of(path, IMAGE_SUFFIXES) or path.stem
+    name = name_of(path, IMAGE_SUFFIXES) or path.stem
     # Alone or with its project, an image has the same annotations and proposals.
     home = path.parent.parent if path.parent.name == "images" else path.parent
     folders = dict.fromkeys((home / "annotations", path.parent))
@@ -295,10 +290,10 @@ def holds_images(folder: Path) -> bool:
     False
     """
     folders = [place for place in (folder, folder / "images") if place.is_dir()]
-    return any(_name_of(path, IMAGE_SUFFIXES) for place in folders for path in _files(place))
+    return any(name_of(path, IMAGE_SUFFIXES) for place in folders for path in _files(place))
 
 
-def _name_of(path: Path, suffixes: Sequence[str]) -> str | None:
+def name_of(path: Path, suffixes: Sequence[str]) -> str | None:
     """The name without the first of the suffixes that fits; None where none does, or the file is hidden.
 
     Accents are composed (NFC), since macOS hands out names decomposed, and would find no annotation for
@@ -323,7 +318,7 @@ def _files(folder: Path) -> list[Path]:
 def _named_images(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
     for path in _files(folder):
-        name = _name_of(path, IMAGE_SUFFIXES)
+        name = name_of(path, IMAGE_SUFFIXES)
         if name is None:
             continue
         if name in images:
@@ -344,7 +339,7 @@ def _annotations(
     owners = {unicodedata.normalize("NFC", path.name): name for name, path in images.items()}
     found: dict[str, Path] = {}
     for path in (path for folder in folders for path in _files(folder)):
-        given = _name_of(path, ANNOTATION_SUFFIXES)
+        given = name_of(path, ANNOTATION_SUFFIXES)
         name = given if given in images else owners.get(given or "")
         if name is None or path.name == SPLITS_FILE:
             if strays and given is not None and ".geojson" in path.name.lower():

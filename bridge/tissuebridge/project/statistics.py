@@ -6,14 +6,14 @@ interest and transport, and the same in training as in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 
 from tissuebridge.errors import Cancelled
 from tissuebridge.project.base import PixelSource
-from tissuebridge.project.resample import grid_of, read_grid
+from tissuebridge.project.resample import Grid, grid_of, read_grid
 from tissuemodel.colours import COLOUR_PIXEL_UM, UNUSUAL_SHARE, colour_counts, unusual_share
 from tissuemodel.labels import ChannelStatistics
 
@@ -72,12 +72,7 @@ def colour_warning(source: PixelSource, pixel_size_um: float, usual_colours: str
     if not usual_colours:
         return None
     grid = grid_of(source.levels, pixel_size_um, max(COLOUR_PIXEL_UM, pixel_size_um))
-    height, width = min(_LOOK_PX, grid.height), min(_LOOK_PX, grid.width)
-    counts = sum(
-        colour_counts(read_grid(source, grid, row, col, height, width))
-        for row in _starts(grid.height)
-        for col in _starts(grid.width)
-    )
+    counts = sum(colour_counts(read_grid(source, grid, *square)) for square in looks(grid, _LOOK_PX))
     share = unusual_share(np.asarray(counts), usual_colours)
     if share is None or share <= UNUSUAL_SHARE:
         return None
@@ -87,11 +82,27 @@ def colour_warning(source: PixelSource, pixel_size_um: float, usual_colours: str
     )
 
 
-def _starts(side: int) -> list[int]:
+def looks(grid: Grid, side_px: int) -> Iterator[tuple[int, int, int, int]]:
+    """Squares (row, col, height, width) evenly spread over an image, at most 36: all of a small one.
+
+    Args:
+        grid: The image's grid.
+        side_px: Of a square, in px of the grid; a smaller image is one square.
+
+    >>> list(looks(Grid(200, 100, 1.0), 128))
+    [(0, 0, 100, 128), (0, 72, 100, 128)]
+    """
+    height, width = min(side_px, grid.height), min(side_px, grid.width)
+    for row in _starts(grid.height, side_px):
+        for col in _starts(grid.width, side_px):
+            yield row, col, height, width
+
+
+def _starts(side: int, look_px: int) -> list[int]:
     """Where the squares begin along a side: all of it where so many reach, else evenly spread.
 
-    >>> _starts(200), _starts(100), len(_starts(100_000))
+    >>> _starts(200, 128), _starts(100, 128), len(_starts(100_000, 128))
     ([0, 72], [0], 6)
     """
-    looks = min(_LOOKS, -(-side // _LOOK_PX))
-    return [round(start) for start in np.linspace(0, max(0, side - _LOOK_PX), looks).tolist()]
+    count = min(_LOOKS, -(-side // look_px))
+    return [round(start) for start in np.linspace(0, max(0, side - look_px), count).tolist()]

@@ -9,7 +9,7 @@ For each image a GeoJSON (proposals and what became of them) and a TOML (all tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from tissuebridge.geojson_write import about_of, write_objects
 from tissuebridge.lock import locked
 from tissuebridge.objects import PathObject, is_persons, provenance
 from tissuebridge.project.base import Image
+from tissuebridge.proposals.propose import settings_of
 from tissuebridge.proposals.review import METHOD, Decision, beside, decided, is_kept, proposed_name, state_of
 from tissuebridge.proposals.settings import ProposalSettings
 
@@ -48,9 +49,7 @@ def check_proposals_file(path: Path) -> None:
         )
 
 
-def write_proposals(
-    path: Path, image: Image, found: Sequence[Analysis], settings: ProposalSettings
-) -> list[PathObject]:
+def write_proposals(path: Path, image: Image, found: Sequence[Analysis]) -> list[PathObject]:
     """Writes an image's proposals and their parameters.
 
     Of an earlier proposal those objects are replaced that nobody has decided on, edited or locked, and that came by
@@ -60,7 +59,6 @@ def write_proposals(
         path: The GeoJSON.
         image: Whose proposals.
         found: Proposed regions, proposed cells, or both.
-        settings: What decided them, filled in.
 
     Returns:
         The objects that are new.
@@ -70,12 +68,10 @@ def write_proposals(
         StorageError: It could not be written.
     """
     with locked(path.parent, "a review or a proposal"):
-        return _written(path, image, found, settings)
+        return _written(path, image, found)
 
 
-def _written(
-    path: Path, image: Image, found: Sequence[Analysis], settings: ProposalSettings
-) -> list[PathObject]:
+def _written(path: Path, image: Image, found: Sequence[Analysis]) -> list[PathObject]:
     check_proposals_file(path)
     before = read_objects(path) if path.exists() else []
     methods = {analysis.model.name for analysis in found}
@@ -84,7 +80,7 @@ def _written(
     settled += [obj for obj in image.objects() if is_persons(obj)]
     new = _new(found, settled, {obj.id for obj in (*kept, *settled)})
     first = found[0]
-    parameters = _with_earlier(settings, about_of(path)).as_text()
+    parameters = _with_earlier(settings_of(found), about_of(path)).as_text()
     about = {
         "run": first.run_id,
         "method": METHOD,
@@ -104,7 +100,7 @@ def _with_earlier(settings: ProposalSettings, about: Mapping[str, Any] | None) -
         earlier = ProposalSettings.of_text(str((about or {}).get("parameters", "")))
     except UsageError:  # none, or of another version
         return settings
-    return ProposalSettings(settings.regions or earlier.regions, settings.cells or earlier.cells)
+    return settings.with_missing(earlier)
 
 
 def _method_of(obj: PathObject) -> str | None:
@@ -165,8 +161,3 @@ def _reviewed(path: Path, before: Sequence[PathObject], decision: Decision) -> C
     if changed:
         write_objects(path, after, about=about_of(path))
     return Counter(f"{state_of(obj)} {obj.class_name}" for obj in changed)
-
-
-def states(objects: Iterable[PathObject]) -> Counter[str]:
-    """How many proposals there are in each state."""
-    return Counter(state_of(obj) for obj in objects if proposed_name(obj) is not None)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from tissuebridge.errors import CalibrationError, Cancelled, InputRefused, UsageError
 from tissuebridge.project.base import PixelSource
 from tissuebridge.project.resample import Grid, grid_of, read_grid
+from tissuebridge.project.statistics import looks
 from tissuebridge.proposals.settings import CHROMOGENS, COUNTERSTAINS, CellSettings, RegionSettings, Triple
-from tissuemodel.annotate.density import WHITE, optical_density, tissue_sample
+from tissuemodel.annotate.density import GLASS_DENSITY, WHITE, optical_density, tissue_sample
 from tissuemodel.annotate.quantize import PaletteOptions, make_palette, smoothed
 from tissuemodel.annotate.separation import reconstruction, separate
 from tissuemodel.annotate.stains import KNOWN_STAINS, Stains, given_stains, learn_stains, named_stains
@@ -36,12 +37,10 @@ _STRIP_ROWS: Final = 512
 GUESS: Final = "?"
 """Behind the name of a chromogen that nobody named."""
 
-_LOOKS: Final = 6
 _LOOK_PX: Final = 512
-"""Stains and noise are learnt from so many rows and columns of squares, each of so many px."""
+"""Stains and noise are learnt from squares of so many px."""
 _TISSUE_SHARE: Final = 0.05
 """A square with less tissue says nothing of the noise."""
-_TISSUE_DENSITY: Final = 0.15
 
 Stop = Callable[[], bool]
 _Settings = TypeVar("_Settings", RegionSettings, CellSettings)
@@ -125,14 +124,13 @@ def with_stains(
     grid = grid_of(source.levels, pixel_size_um, settings.pixel_size_um)
     options = spot_options(settings, grid)
     tiles = list(_looks(source, grid, cancelled))
-    settings, stains = _with_vectors(settings, tiles)
+    sample = tissue_sample(tiles, white=settings.white)
+    settings, stains = _with_vectors(settings, sample)
     settings = replace(
         settings,
         nuclear=settings.nuclear or _those(stains.names, (*COUNTERSTAINS, *CHROMOGENS)) or stains.names[:1],
         positive=settings.positive or _those(stains.names, CHROMOGENS),
-        reconstruction_error=round(
-            reconstruction(tissue_sample(tiles, white=settings.white), stains).relative, 4
-        ),
+        reconstruction_error=round(reconstruction(sample, stains).relative, 4),
     )
     # A file in which a person changed the diameter has the noise of other levels.
     if len(settings.noise) == len(options.levels):
@@ -186,10 +184,10 @@ def nuclear_density(densities: NDArray[np.float32], settings: CellSettings) -> N
     return total
 
 
-def _with_vectors(settings: CellSettings, tiles: Sequence[NDArray[np.uint8]]) -> tuple[CellSettings, Stains]:
+def _with_vectors(settings: CellSettings, sample: NDArray[np.uint8]) -> tuple[CellSettings, Stains]:
     """The settings with the stains' names and vectors, and the stains."""
     try:
-        names, vectors = _found_vectors(settings, tiles)
+        names, vectors = _found_vectors(settings, sample)
         rounded = tuple((red, green, blue) for red, green, blue in vectors.round(4).tolist())
         return replace(settings, stains=names, vectors=rounded), given_stains(
             rounded, names, white=settings.white
@@ -199,7 +197,7 @@ def _with_vectors(settings: CellSettings, tiles: Sequence[NDArray[np.uint8]]) ->
 
 
 def _found_vectors(
-    settings: CellSettings, tiles: Sequence[NDArray[np.uint8]]
+    settings: CellSettings, sample: NDArray[np.uint8]
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Names and vectors: given, or learnt from the tissue; a single stain cannot be learnt and has its known vector."""
     if settings.vectors:
@@ -207,7 +205,7 @@ def _found_vectors(
     if len(settings.names) == 1:
         return settings.names, np.array([KNOWN_STAINS[settings.names[0]]])
     count = settings.stains if isinstance(settings.stains, int) else len(settings.stains)
-    learnt = learn_stains(tissue_sample(tiles, white=settings.white), count)
+    learnt = learn_stains(sample, count)
     if settings.names:
         return settings.names, named_stains(learnt, settings.names).vectors
     # A guess from colour alone, and a brownish eosin has DAB's: only a person knows a chromogen.
@@ -219,21 +217,13 @@ def _those(names: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _looks(source: PixelSource, grid: Grid, cancelled: Stop) -> Iterator[NDArray[np.uint8]]:
-    """Squares evenly spread over the image: all of a small one."""
-    height, width = min(_LOOK_PX, grid.height), min(_LOOK_PX, grid.width)
-    for row in _starts(grid.height):
-        for col in _starts(grid.width):
-            _stop_if(cancelled, source.name)
-            yield read_grid(source, grid, row, col, height, width)
-
-
-def _starts(side: int) -> list[int]:
-    looks = min(_LOOKS, -(-side // _LOOK_PX))
-    return [round(start) for start in np.linspace(0, max(0, side - _LOOK_PX), looks).tolist()]
+    for square in looks(grid, _LOOK_PX):
+        _stop_if(cancelled, source.name)
+        yield read_grid(source, grid, *square)
 
 
 def _has_tissue(tile: NDArray[np.uint8]) -> bool:
-    share = (optical_density(tile, WHITE).mean(axis=-1) > _TISSUE_DENSITY).mean()
+    share = (optical_density(tile, WHITE).mean(axis=-1) > GLASS_DENSITY).mean()
     return bool(share >= _TISSUE_SHARE)
 
 

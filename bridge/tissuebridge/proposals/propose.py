@@ -10,9 +10,10 @@ from __future__ import annotations
 import colorsys
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ from tissuebridge.project.resample import BlockCache, Grid, grid_of
 from tissuebridge.proposals.measure import GUESS, with_palette, with_stains
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings
 from tissuebridge.proposals.tiles import ColourTiles, NucleusTiles
-from tissuebridge.strips import Work, compute_missing
+from tissuebridge.strips import TileWorker, Work, compute_missing
 from tissuebridge.tiles import TilePlan
 from tissuemodel.annotate.cell_classes import NEGATIVE, Threshold, classify, threshold_of
 from tissuemodel.annotate.tidy import tidy_labels
@@ -70,6 +71,33 @@ class Watch:
     described: Described = lambda model: None
 
 
+def propose(
+    image: Image,
+    settings: ProposalSettings,
+    *,
+    journal_dir: Path,
+    options: AnalysisOptions | None = None,
+    watch: Watch | None = None,
+) -> Analysis:
+    """Proposes what the one table of the settings asks for: `propose_regions` or `propose_cells`.
+
+    Raises:
+        UsageError: Both tables are there.
+        TissuebridgeError: As for these.
+    """
+    if settings.regions is not None and settings.cells is not None:
+        raise UsageError("one call proposes regions or cells; leave out one of the tables")
+    if settings.regions is not None:
+        return propose_regions(image, settings.regions, journal_dir=journal_dir, options=options, watch=watch)
+    cells = settings.cells or CellSettings()
+    return propose_cells(image, cells, journal_dir=journal_dir, options=options, watch=watch)
+
+
+def settings_of(found: Iterable[Analysis]) -> ProposalSettings:
+    """What decided some proposals of an image, everything filled in."""
+    return reduce(ProposalSettings.with_missing, (ProposalSettings.of_text(one.parameters) for one in found))
+
+
 def propose_regions(
     image: Image,
     settings: RegionSettings,
@@ -97,8 +125,7 @@ def propose_regions(
         StorageError: The journal could not be written.
         Cancelled: `watch` said so.
     """
-    watch, chosen = watch or Watch(), replace(options or AnalysisOptions(), min_region_area_um2=0.0)
-    check_options(chosen)
+    watch, chosen = watch or Watch(), _checked(options)
     with BlockCache(image.open_pixels()) as source:
         with _naming(image):
             full = with_palette(settings, source, image.pixel_size_um, watch.cancelled)
@@ -110,10 +137,8 @@ def propose_regions(
                 f"more than {MAX_MAP_PX}; choose a larger pixel size for them"
             )
         model = _region_model(full, told.digest(), worker)
-        watch.described(model)
         work = _work(image, source, grid, worker.halo_px, chosen)
-        journal = Journal.open(journal_dir, work.plan, worker.numbers, _decides(image, model, work))
-        tiles = compute_missing(work, worker, journal, watch.progress, watch.cancelled)
+        journal, tiles = _worked_off(image, work, worker, model, journal_dir, watch)
     pixel_um = image.pixel_size_um * grid.downsample
     labels = tidy_labels(journal.labels(), pixel_um, full.min_area_um2, full.max_hole_um2)
     none = Candidates.none(0)
@@ -151,24 +176,20 @@ def propose_cells(
         StorageError: The journal could not be written.
         Cancelled: `watch` said so.
     """
-    watch, chosen = watch or Watch(), replace(options or AnalysisOptions(), min_region_area_um2=0.0)
-    check_options(chosen)
+    watch, chosen = watch or Watch(), _checked(options)
     with BlockCache(image.open_pixels()) as source:
         with _naming(image):
             full = with_stains(settings, source, image.pixel_size_um, watch.cancelled)
         grid = grid_of(source.levels, image.pixel_size_um, full.pixel_size_um)
         worker = NucleusTiles(full, grid)
         model = _cell_model(full, ProposalSettings(cells=full).digest(), worker)
-        watch.described(model)
         work = _work(image, source, grid, worker.halo_px, chosen)
-        journal = Journal.open(journal_dir, work.plan, worker.numbers, _decides(image, model, work))
-        tiles = compute_missing(work, worker, journal, watch.progress, watch.cancelled)
+        journal, tiles = _worked_off(image, work, worker, model, journal_dir, watch)
     cells, full, warnings = _classified(journal.candidates(), full)
     warnings += _guesses(full)
     for warning in warnings:
         _log.warning("%s: %s", image.name, warning)
     found = analysis_of(image, model, work, Found(journal.labels(), cells, cells, 0, tiles, warnings), chosen)
-    found = replace(found, cells=replace(found.cells, score=cells.scores[:, 0]))
     told = ProposalSettings(cells=full)
     return replace(found, parameters=told.as_text(), parameters_in_short=full.in_short)
 
@@ -231,51 +252,47 @@ def _cell_classes(settings: CellSettings) -> tuple[str, ...]:
 
 def _region_model(settings: RegionSettings, digest: str, worker: ColourTiles) -> ModelDescription:
     names = [f"{PROPOSED}colour {number}" for number in range(1, 1 + len(settings.palette))]
-    return _description(
-        "colour quantisation", digest, settings.pixel_size_um, worker.halo_px, regions=dict(
-            zip(names, _distinct_colors(len(names)), strict=True)
-        ),
-    )  # fmt: skip
+    colors = dict(zip(names, _distinct_colors(len(names)), strict=True))
+    model = _description("colour quantisation", digest, settings.pixel_size_um, worker.halo_px, colors)
+    return replace(model, region_classes=tuple(names), mode_filter=True)
 
 
 def _cell_model(settings: CellSettings, digest: str, worker: NucleusTiles) -> ModelDescription:
     names = _cell_classes(settings)
     fallback = _distinct_colors(len(names))
     colors = {name: _CELL_COLORS.get(name, fallback[place]) for place, name in enumerate(names)}
-    model = _description(
-        "wavelet nuclei", digest, settings.pixel_size_um, worker.halo_px, cells=colors, white=settings.white
+    none = (0.0,) * len(names)
+    return replace(
+        _description("wavelet nuclei", digest, settings.pixel_size_um, worker.halo_px, colors),
+        cell_classes=names,
+        cell_diameters_um=(settings.diameter_um,) * len(names),
+        min_distance_um=none,
+        thresholds=none,
+        pad_value=settings.white,
+        other_numbers=(CONTRAST, *(f"tissuebridge: {name} density" for name in settings.names)),
     )
-    numbers = (CONTRAST, *(f"tissuebridge: {name} density" for name in settings.names))
-    return replace(model, cell_diameters_um=(settings.diameter_um,) * len(names), other_numbers=numbers)
 
 
 def _description(
-    name: str,
-    digest: str,
-    pixel_size_um: float,
-    reach: int,
-    regions: Mapping[str, tuple[int, int, int]] | None = None,
-    cells: Mapping[str, tuple[int, int, int]] | None = None,
-    white: tuple[int, int, int] = (255, 255, 255),
+    name: str, digest: str, pixel_size_um: float, reach: int, colors: Mapping[str, tuple[int, int, int]]
 ) -> ModelDescription:
-    """What stands where a network's description would: the method, with the digest of its parameters."""
-    count = len(cells or ())
+    """What stands where a network's description would: the method and its parameters' digest; no classes yet."""
     return ModelDescription(
         name=name,
         digest=digest,
-        region_classes=tuple(regions or ()),
-        cell_classes=tuple(cells or ()),
-        colors={**(regions or {}), **(cells or {})},
+        region_classes=(),
+        cell_classes=(),
+        colors=dict(colors),
         pixel_size_um=pixel_size_um,
         stride=1,
         reach=reach,
-        pad_value=white,
-        cell_diameters_um=(0.0,) * count,
-        min_distance_um=(0.0,) * count,
-        thresholds=(0.0,) * count,
+        pad_value=(255, 255, 255),
+        cell_diameters_um=(),
+        min_distance_um=(),
+        thresholds=(),
         floor=0.0,
         cross_class_radius_um=None,
-        mode_filter=bool(regions),
+        mode_filter=False,
     )
 
 
@@ -292,6 +309,27 @@ def _work(image: Image, source: BlockCache, grid: Grid, halo_px: int, options: A
     area = analysed_area(image, grid, options)
     plan = TilePlan.of(grid.height, grid.width, stride=1, tile_size=options.tile_size, halo=halo_px)
     return Work(image.name, source, grid, plan, area, options.batch_size)
+
+
+def _checked(options: AnalysisOptions | None) -> AnalysisOptions:
+    """The options; small regions are tidied away before there are objects."""
+    chosen = replace(options or AnalysisOptions(), min_region_area_um2=0.0)
+    check_options(chosen)
+    return chosen
+
+
+def _worked_off(
+    image: Image,
+    work: Work,
+    worker: TileWorker,
+    model: ModelDescription,
+    journal_dir: Path,
+    watch: Watch,
+) -> tuple[Journal, int]:
+    """The journal with all strips, and how many tiles had something to analyse."""
+    watch.described(model)
+    journal = Journal.open(journal_dir, work.plan, worker.numbers, _decides(image, model, work))
+    return journal, compute_missing(work, worker, journal, watch.progress, watch.cancelled)
 
 
 def _decides(image: Image, model: ModelDescription, work: Work) -> dict[str, object]:

@@ -12,7 +12,6 @@ from typing import Final, Literal
 
 import shapely
 from scipy.spatial import KDTree
-from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.classes import RESERVED
 from tissuebridge.objects import (
@@ -21,6 +20,7 @@ from tissuebridge.objects import (
     ObjectType,
     PathClass,
     PathObject,
+    cell_marks,
     is_area,
     object_digest,
     provenance,
@@ -140,7 +140,7 @@ class _Cells:
     """The cells, and things that are none, that a person has settled."""
 
     def __init__(self, kept: Sequence[PathObject], radius_px: float) -> None:
-        marks = [mark for obj in kept for mark in _cell_marks(obj)]
+        marks = [mark for obj in kept for mark in cell_marks(obj)]
         self._tree = KDTree(shapely.get_coordinates(shapely.centroid(marks)).reshape(-1, 2))
         self._radius_px = radius_px
 
@@ -148,13 +148,6 @@ class _Cells:
         """Whether a nucleus lies near one of them."""
         centre = shapely.get_coordinates(shapely.centroid(obj.geometry))[0]
         return bool(self._tree.query(centre)[0] <= self._radius_px)
-
-
-def _cell_marks(obj: PathObject) -> list[BaseGeometry]:
-    """The geometries that stand for a cell, or for none where one may seem to be."""
-    if obj.geometry.geom_type in ("Point", "MultiPoint"):
-        return list(shapely.get_parts(obj.geometry))
-    return [obj.geometry] if obj.object_type in (ObjectType.DETECTION, ObjectType.CELL) else []
 
 
 class _Regions:

@@ -224,6 +224,15 @@ class ProposalSettings:
         except UnicodeDecodeError as error:
             raise UsageError(f"{path}: this is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
+    def with_missing(self, others: ProposalSettings) -> ProposalSettings:
+        """These settings, with the others' table where they have none.
+
+        >>> regions, cells = ProposalSettings(RegionSettings()), ProposalSettings(cells=CellSettings())
+        >>> regions.with_missing(cells) == ProposalSettings(RegionSettings(), CellSettings())
+        True
+        """
+        return ProposalSettings(self.regions or others.regions, self.cells or others.cells)
+
     def as_text(self) -> str:
         """The settings as TOML; reading it gives equal settings.
 

@@ -73,13 +73,18 @@ def precision_recall_picture(
 def _axes(figure: Figure, colors: Colors) -> Any:
     axes = figure.add_subplot(facecolor=colors.paper)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Recall", ylabel="Precision")
+    color_axes(axes, colors)
+    return axes
+
+
+def color_axes(axes: Any, colors: Colors) -> None:
+    """Labels, ticks and two axis lines in a page's colours."""
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(colors.ink)
     axes.tick_params(colors=colors.ink, labelsize=8)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(colors.soft)
-    return axes
 
 
 def _draw_iso_f1(axes: Any, colors: Colors) -> None:

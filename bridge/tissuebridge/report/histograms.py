@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tissuebridge.report.curves import DARK, LIGHT
+from tissuebridge.report.curves import DARK, LIGHT, color_axes
 from tissuemodel.annotate.cell_classes import Threshold
 
 SHOWN_PX: Final = (420, 260)
@@ -44,11 +44,6 @@ def threshold_picture(threshold: Threshold, what: str, *, dark: bool = False) ->
             fontsize=9, color=colors.point,
         )  # fmt: skip
     axes.set(xlabel=what, ylabel="Nuclei", xlim=(threshold.edges[0], threshold.edges[-1]))
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(colors.ink)
-    axes.tick_params(colors=colors.ink, labelsize=8)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(colors.soft)
+    color_axes(axes, colors)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]

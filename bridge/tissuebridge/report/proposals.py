@@ -5,6 +5,7 @@ Comes in from `proposals.propose`, an image at a time, so that no slide is held;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from tissuebridge.analysis import Analysis
 from tissuebridge.objects import PROPOSED, PathObject
 from tissuebridge.project.base import Image
 from tissuebridge.project.resample import BlockCache, grid_of, read_grid
-from tissuebridge.proposals.propose import thresholds_of
+from tissuebridge.proposals.propose import settings_of, thresholds_of
 from tissuebridge.proposals.settings import CellSettings, RegionSettings
 from tissuebridge.report.histograms import SHOWN_PX, threshold_picture
 from tissuebridge.report.overlay import render_overlay
@@ -48,34 +49,25 @@ class ProposalsPage:
         self._rows: list[list[Value]] = []
         self._sections: list[Section] = []
 
-    def add(
-        self,
-        image: Image,
-        regions: tuple[Analysis, RegionSettings] | None,
-        cells: tuple[Analysis, CellSettings] | None,
-    ) -> None:
+    def add(self, image: Image, found: Sequence[Analysis]) -> None:
         """Draws an image's proposals.
 
         Args:
             image: Its pixels are read again, in part.
-            regions: Proposed regions and what decided them.
-            cells: Proposed nuclei and what decided them.
+            found: Proposed regions, proposed nuclei, or both.
 
         Raises:
             ImageError: Its pixels cannot be read.
         """
-        parts = [
-            analysis for analysis in (regions and regions[0], cells and cells[0]) if analysis is not None
-        ]
-        counts = [
-            *(count for part in parts for count in {**part.summary.regions, **part.summary.cells}.items())
-        ]
+        counts = [count for part in found for count in {**part.summary.regions, **part.summary.cells}.items()]
         told = ", ".join(f"{name.removeprefix(PROPOSED)}: {count:,}" for name, count in counts)
         self._rows.append([image.name, told])
         if len(self._sections) < MOST_IMAGES:
-            content: list[Content] = [Notice(text) for part in parts for text in part.summary.warnings]
-            content += _of_regions(image, *regions) if regions else []
-            content += _of_cells(image, *cells) if cells else []
+            content: list[Content] = [Notice(text) for part in found for text in part.summary.warnings]
+            for part in found:
+                settings = settings_of([part])
+                content += _of_regions(image, part, settings.regions) if settings.regions else []
+                content += _of_cells(image, part, settings.cells) if settings.cells else []
             self._sections.append(Section(image.name, content))
 
     def write(self, path: Path) -> None:

@@ -217,11 +217,10 @@ def _cells_of(message: wire.Cells, model: ModelDescription) -> Cells:
     class_index = _unpack(message.class_index, "u1", len(message.class_index))
     count = len(class_index)
     scores = _unpack(message.scores, "<f4", count, len(model.numbers))
-    own = np.zeros_like(class_index) if model.other_numbers else class_index
     return Cells(
         xy=_unpack(message.xy, "<f8", count, 2),
         class_index=class_index,
-        score=scores[np.arange(count), own],
+        score=model.score_of(scores, class_index),
         scores=scores,
         region_index=_unpack(message.region_index, "u1", count),
         pixels=_unpack(message.pixels, "<i4", count, 2),

@@ -21,7 +21,7 @@ from tissuebridge.errors import Cancelled, ResourceLimit, UsageError
 from tissuebridge.pipeline import analyse
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.proposals.measure import REGION_PIXEL_UM
-from tissuebridge.proposals.propose import Watch, propose_cells, propose_regions
+from tissuebridge.proposals.propose import Watch, propose
 from tissuebridge.proposals.settings import ProposalSettings
 from tissuebridge.rpc import convert, results
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
@@ -163,14 +163,9 @@ class _Call:
         def accept(model: ModelDescription) -> None:
             self.outbox.put(results.accepted_message("", model, options))
 
+        image = self._image(order, _finest_um(settings))
         watch = Watch(self._tell, self._over.is_set, accept)
-        if settings.regions is not None and settings.cells is None:
-            image = self._image(order, settings.regions.pixel_size_um or REGION_PIXEL_UM[0])
-            return propose_regions(image, settings.regions, journal_dir=folder, options=options, watch=watch)
-        if settings.cells is not None and settings.regions is None:
-            image = self._image(order, settings.cells.pixel_size_um)
-            return propose_cells(image, settings.cells, journal_dir=folder, options=options, watch=watch)
-        raise UsageError("one call proposes regions or cells; leave out one of the tables")
+        return propose(image, settings, journal_dir=folder, options=options, watch=watch)
 
     def _image(self, order: convert.Order, pixel_size_um: float) -> RemoteImage:
         """The client's image, if the server can take it at this pixel size."""
@@ -185,6 +180,13 @@ class _Call:
 
     def _tell(self, done: int, total: int) -> None:
         self.outbox.put(wire.AnalyzeResponse(progress=wire.Progress(done=done, total=total)))
+
+
+def _finest_um(settings: ProposalSettings) -> float:
+    """The finest pixel size that a proposal may look at."""
+    if settings.cells is not None:
+        return settings.cells.pixel_size_um
+    return (settings.regions and settings.regions.pixel_size_um) or REGION_PIXEL_UM[0]
 
 
 def _check_size(order: convert.Order, pixel_size_um: float) -> None:

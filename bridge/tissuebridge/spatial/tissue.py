@@ -16,15 +16,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from tissuebridge.classes import RESERVED
 from tissuebridge.errors import InputRefused
 from tissuebridge.objects import (
     CELLS_MARKED,
     IGNORE,
-    NOT_A_CELL,
     PROPOSED,
     REGION_OF_INTEREST,
     ObjectType,
     PathObject,
+    cell_marks,
     is_area,
     is_persons,
     provenance,
@@ -92,9 +93,9 @@ def tissue_of(
     """
     settings = settings or SpatialSettings()
     is_area_of = [obj.object_type is ObjectType.ANNOTATION and is_area(obj.geometry) for obj in objects]
-    of_cells, cells_from = _source(objects, settings.cells, lambda k: bool(_centres(objects[k])))
+    of_cells, cells_from = _source(objects, settings.cells, lambda k: bool(cell_marks(objects[k])))
     of_regions, regions_from = _source(
-        objects, settings.regions, lambda k: is_area_of[k] and objects[k].class_name not in _RESERVED
+        objects, settings.regions, lambda k: is_area_of[k] and objects[k].class_name not in RESERVED
     )
     areas = [(objects[k].class_name or "", _in_um(objects[k].geometry, pixel_size_um)) for k in of_regions]
     marks = _reserved(objects, is_area_of, pixel_size_um)
@@ -116,7 +117,6 @@ def tissue_of(
     return Tissue(cells, index, regions, window, outside, cut_um2, cells_from, regions_from)
 
 
-_RESERVED: Final = (IGNORE, CELLS_MARKED, NOT_A_CELL, REGION_OF_INTEREST)
 _PERSONS: Final = "a person's"
 
 
@@ -127,7 +127,7 @@ def _source(
     wanted = [
         k
         for k, obj in enumerate(objects)
-        if obj.class_name not in (None, *_RESERVED)
+        if obj.class_name not in (None, *RESERVED)
         and not (obj.class_name or "").startswith(PROPOSED)
         and is_wanted(k)
     ]
@@ -151,21 +151,12 @@ def _source(
     return kept, _PERSONS
 
 
-def _centres(obj: PathObject) -> list[BaseGeometry]:
-    """The geometries that stand for one cell each; none for areas."""
-    if obj.geometry.geom_type in ("Point", "MultiPoint"):
-        return list(shapely.get_parts(obj.geometry))
-    if obj.object_type in (ObjectType.DETECTION, ObjectType.CELL):
-        return [obj.geometry if obj.nucleus is None else obj.nucleus]
-    return []
-
-
 def _cells(
     objects: Sequence[PathObject], chosen: Sequence[int], pixel_size_um: float, window: Window
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.intp]], dict[str, int]]:
     marks: dict[str, list[tuple[BaseGeometry, int]]] = {}
     for k in chosen:
-        marks.setdefault(objects[k].class_name or "", []).extend((mark, k) for mark in _centres(objects[k]))
+        marks.setdefault(objects[k].class_name or "", []).extend((mark, k) for mark in cell_marks(objects[k]))
     cells, index, outside = {}, {}, {}
     for name in sorted(marks):
         geometries = np.empty(len(marks[name]), object)
@@ -185,7 +176,7 @@ def _reserved(
     objects: Sequence[PathObject], is_area_of: Sequence[bool], pixel_size_um: float
 ) -> dict[str, list[BaseGeometry]]:
     """The areas of reserved classes, um; a person draws them."""
-    found: dict[str, list[BaseGeometry]] = {name: [] for name in _RESERVED}
+    found: dict[str, list[BaseGeometry]] = {name: [] for name in RESERVED}
     for obj, is_one in zip(objects, is_area_of, strict=True):
         if is_one and obj.class_name in found:
             found[obj.class_name].append(polygons_of(_in_um(obj.geometry, pixel_size_um)))

@@ -18,7 +18,7 @@ Rgb = tuple[int, int, int]
 WHITE: Final[Rgb] = (255, 255, 255)
 """What light that meets no tissue looks like, unless told otherwise."""
 
-_GLASS_DENSITY: Final = 0.15
+GLASS_DENSITY: Final = 0.15
 """A pixel of lower mean density is glass; as in `tissuemodel.colours`."""
 _INK_DENSITY: Final = 3.0
 """Less than a twentieth of the light arrives: ink, folds and dirt, whose colour is the camera's, not the dye's."""
@@ -88,7 +88,7 @@ def tissue_densities(pixels: NDArray[np.uint8], white: Rgb = WHITE) -> NDArray[n
     """
     density = optical_density(pixels, white).reshape(-1, 3)
     mean = density.mean(axis=1)
-    tissue: NDArray[np.float32] = density[(mean > _GLASS_DENSITY) & (mean < _INK_DENSITY)]
+    tissue: NDArray[np.float32] = density[(mean > GLASS_DENSITY) & (mean < _INK_DENSITY)]
     return tissue
 
 
@@ -116,7 +116,7 @@ def tissue_sample(
     parts = [np.zeros((0, 3), np.uint8)]
     for tile in tiles:
         mean = optical_density(tile, white).mean(axis=-1)
-        tissue = tile[(mean > _GLASS_DENSITY) & (mean < _INK_DENSITY)]
+        tissue = tile[(mean > GLASS_DENSITY) & (mean < _INK_DENSITY)]
         parts.append(tissue[rng.permutation(len(tissue))[:per_tile]])
     return np.concatenate(parts)
 

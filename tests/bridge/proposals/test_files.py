@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from tissuebridge.geojson_write import about_of
 from tissuebridge.objects import ObjectType, PathClass, PathObject, is_persons
 from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.folder import FolderProject, open_image
-from tissuebridge.proposals.files import check_proposals_file, review, states, write_proposals
+from tissuebridge.proposals.files import check_proposals_file, review, write_proposals
 from tissuebridge.proposals.propose import propose_cells, propose_regions
-from tissuebridge.proposals.review import Decision, decided, state_of
+from tissuebridge.proposals.review import Decision, decided, proposed_name, state_of
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings
 from tissuebridge.report.overlay import save_png
 from tissuebridge.training_set import build_training_set
@@ -56,12 +57,7 @@ def propose(project: FolderProject, *, regions: bool = True, cells: bool = True)
     if cells:
         settings = CellSettings(stains=("Hematoxylin", "DAB"))
         found.append(propose_cells(image, settings, journal_dir=journal / "c", options=run))
-    settings_of = [ProposalSettings.of_text(analysis.parameters) for analysis in found]
-    merged = ProposalSettings(
-        next((one.regions for one in settings_of if one.regions), None),
-        next((one.cells for one in settings_of if one.cells), None),
-    )
-    return write_proposals(place_of(project), image, found, merged)
+    return write_proposals(place_of(project), image, found)
 
 
 def rewrite(project: FolderProject, objects: list[PathObject]) -> None:
@@ -69,7 +65,7 @@ def rewrite(project: FolderProject, objects: list[PathObject]) -> None:
 
 
 def kinds(objects: list[PathObject]) -> dict[str, int]:
-    return dict(states(objects))
+    return dict(Counter(state_of(obj) for obj in objects if proposed_name(obj) is not None))
 
 
 def test_a_proposal_is_read_with_the_image_and_teaches_nothing(project: FolderProject) -> None:

@@ -47,7 +47,7 @@ def cells_of(image: ArrayImage, folder: Path, settings: CellSettings = GIVEN) ->
 def page_of(folder: Path, *images: tuple[ArrayImage, Regions | None, Cells | None]) -> str:
     page = ProposalsPage()
     for image, regions, cells in images:
-        page.add(image, regions, cells)
+        page.add(image, [part[0] for part in (regions, cells) if part is not None])
     page.write(folder / "page.html")
     return (folder / "page.html").read_text(encoding="utf-8")
 
@@ -104,8 +104,12 @@ def test_stains_that_do_not_explain_the_colours_are_told(
 ) -> None:
     image, _, (cells, filled) = found
 
-    bad = page_of(tmp_path, (image, None, (cells, replace(filled, reconstruction_error=0.31))))
-    good = page_of(tmp_path, (image, None, (cells, replace(filled, reconstruction_error=0.02))))
+    def told(error: float) -> str:
+        settings = replace(filled, reconstruction_error=error)
+        found = replace(cells, parameters=ProposalSettings(cells=settings).as_text())
+        return page_of(tmp_path, (image, None, (found, settings)))
+
+    bad, good = told(0.31), told(0.02)
 
     assert "31.0% of the tissue" in bad
     assert "a stain may be missing" in bad
