@@ -15,6 +15,7 @@ The tree::
     ├── Conflict                         6  ABORTED
     ├── StorageError                     7  RESOURCE_EXHAUSTED   (also OSError)
     ├── ResourceLimit                    8  RESOURCE_EXHAUSTED
+    │   └── JavaExhausted                8
     └── Cancelled                      130  CANCELLED
 
 A message says what is wrong, where (image, tile, file, feature) and the cure.
@@ -30,6 +31,8 @@ class TissuebridgeError(Exception):
 
     exit_code: ClassVar[int] = 3
     grpc_status: ClassVar[str] = "INTERNAL"
+    ends_batch: ClassVar[bool] = False
+    """Whether the next image of a batch would fare no better."""
 
 
 class UsageError(TissuebridgeError, ValueError):
@@ -37,6 +40,7 @@ class UsageError(TissuebridgeError, ValueError):
 
     exit_code = 2
     grpc_status = "INVALID_ARGUMENT"
+    ends_batch = True
 
 
 class InputRefused(TissuebridgeError):
@@ -97,6 +101,7 @@ class StorageError(TissuebridgeError, OSError):
 
     exit_code = 7
     grpc_status = "RESOURCE_EXHAUSTED"
+    ends_batch = True
 
 
 class ResourceLimit(TissuebridgeError):
@@ -106,8 +111,15 @@ class ResourceLimit(TissuebridgeError):
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
+class JavaExhausted(ResourceLimit):
+    """QuPath's Java ran out of memory; nothing in this process can rely on it any more."""
+
+    ends_batch = True
+
+
 class Cancelled(TissuebridgeError):
     """The work was stopped by the person or the caller; what was finished stays."""
 
     exit_code = 130
     grpc_status = "CANCELLED"
+    ends_batch = True

@@ -7,13 +7,14 @@ full-resolution pixels (x, y), origin at the outer corner of the top-left pixel,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -22,6 +23,8 @@ CELLS_MARKED: Final = "Cells marked*"
 NOT_A_CELL: Final = "Not a cell*"
 REGION_OF_INTEREST: Final = "Region*"
 PROPOSED: Final = "Proposed: "
+MISSING_CORE: Final = "tissuebridge:missing core"
+"""Metadata that a TMA core which is not on the slide is read with; never written."""
 COORDINATE_STEP: Final = 1 / 16
 """Written coordinates are multiples of this many pixels: exact in QuPath's float32 up to 2^20 px."""
 
@@ -161,18 +164,37 @@ def object_digest(obj: PathObject) -> str:
     >>> object_digest(a) == object_digest(b), object_digest(a) == object_digest(PathObject(box(0, 0, 4, 5)))
     (True, False)
     """
-    parts = [obj.object_type.value.encode(), (obj.class_name or "").encode(), (obj.name or "").encode()]
-    for geometry in (obj.geometry, obj.nucleus):
-        if geometry is not None:
-            drawn = shapely.box(*geometry.bounds) if obj.is_ellipse else geometry
-            on_grid = shapely.transform(drawn, lambda xy: (xy / COORDINATE_STEP).round())
-            # Normalised first: the ring then starts at a corner, which simplifying must not drop.
-            corners = shapely.simplify(shapely.normalize(on_grid), 0, preserve_topology=False)
-            parts.append(shapely.to_wkb(shapely.normalize(corners), byte_order=1))
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:32]
+    return object_digests([obj])[0]
+
+
+def object_digests(objects: Sequence[PathObject]) -> list[str]:
+    """`object_digest` of many, ten times faster."""
+    outlines = _canonical(
+        [shapely.box(*obj.geometry.bounds) if obj.is_ellipse else obj.geometry for obj in objects]
+    )
+    inner = {place: obj.nucleus for place, obj in enumerate(objects) if obj.nucleus is not None}
+    nuclei = dict(zip(inner, _canonical(list(inner.values())), strict=True))
+    digests = []
+    for place, obj in enumerate(objects):
+        digest = hashlib.sha256()
+        for text in (obj.object_type.value, obj.class_name or "", obj.name or ""):
+            part = text.encode("utf-8", "surrogatepass")
+            digest.update(len(part).to_bytes(8, "little") + part)
+        for shape in (outlines[place], nuclei.get(place)):
+            if shape is not None:
+                digest.update(len(shape).to_bytes(8, "little") + shape)
+        digests.append(digest.hexdigest()[:32])
+    return digests
+
+
+def _canonical(geometries: Sequence[BaseGeometry]) -> list[bytes]:
+    """WKB that is the same for the same shape on the grid."""
+    every = np.empty(len(geometries), np.object_)
+    every[:] = geometries
+    on_grid = shapely.transform(every, lambda xy: (xy / COORDINATE_STEP).round())
+    # Normalised first: the ring then starts at a corner, which simplifying must not drop.
+    corners = shapely.simplify(shapely.normalize(on_grid), 0, preserve_topology=False)
+    return list(shapely.to_wkb(shapely.normalize(corners), byte_order=1))
 
 
 def with_provenance(obj: PathObject, origin: Provenance) -> PathObject:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -23,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from tissuebridge.analysis import Analysis, Cells, Summary, write_label_map
 from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.journal import Journal
-from tissuebridge.objects import REGION_OF_INTEREST, is_area, is_persons
+from tissuebridge.objects import MISSING_CORE, REGION_OF_INTEREST, ObjectType, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, PixelSource
 from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of, to_full_resolution
@@ -164,13 +165,47 @@ def analysed_area(image: Image, grid: Grid, options: AnalysisOptions) -> Analyse
 
 
 def drawn_region(image: Image) -> BaseGeometry | None:
-    """The union of the image's `Region*` areas that a person drew, in full-resolution px; None without any."""
+    """What of an image is meant to be analysed, in full-resolution px; None for all of it.
+
+    The union of the `Region*` areas that a person drew; without any, that of the TMA cores which are on the slide.
+    """
+    objects = image.objects()
     drawn = [
         obj.geometry
-        for obj in image.objects()
+        for obj in objects
         if obj.class_name == REGION_OF_INTEREST and is_area(obj.geometry) and is_persons(obj)
     ]
-    return shapely.union_all(shapely.make_valid(drawn)) if drawn else None
+    cores = [
+        obj.geometry
+        for obj in objects
+        if obj.object_type is ObjectType.TMA_CORE and MISSING_CORE not in obj.metadata
+    ]
+    areas = drawn or cores
+    return shapely.union_all(shapely.make_valid(areas)) if areas else None
+
+
+def named_region(image: Image, pattern: str) -> BaseGeometry:
+    """The union of a person's areas whose class fits a pattern, in full-resolution px.
+
+    Args:
+        image: The image.
+        pattern: As in a shell: `Tum*`; a class's own name fits itself, `Region*` too.
+
+    Raises:
+        AnnotationError: There is none.
+    """
+    areas = [
+        obj.geometry
+        for obj in image.objects()
+        if obj.class_name is not None
+        and (obj.class_name == pattern or fnmatchcase(obj.class_name, pattern))
+        and obj.object_type is ObjectType.ANNOTATION
+        and is_area(obj.geometry)
+        and is_persons(obj)
+    ]
+    if not areas:
+        raise AnnotationError(f"{image.name}: nobody drew an area of a class like {pattern!r} on it")
+    return shapely.union_all(shapely.make_valid(areas))
 
 
 def _plan(grid: Grid, model: ModelDescription, tile_size: int) -> TilePlan:

@@ -15,7 +15,19 @@ from typing import Any
 import typer
 
 from tissuebridge import __version__
-from tissuebridge.cli import accept, analyse, demo, evaluate, propose, serve, spatial, train
+from tissuebridge.cli import (
+    accept,
+    analyse,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    propose,
+    serve,
+    spatial,
+    train,
+    undo,
+)
 from tissuebridge.errors import Cancelled, ResourceLimit, TissuebridgeError
 
 app = typer.Typer(
@@ -51,6 +63,11 @@ for _command in (
     analyse.analyse,
     evaluate.evaluate,
     spatial.spatial,
+    undo.undo,
+    undo.remove,
+    export.export,
+    doctor.doctor,
+    doctor.repair,
     serve.serve,
 ):
     app.command(_command.__name__)(_interruptible(_command))

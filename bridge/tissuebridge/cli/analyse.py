@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,15 +28,17 @@ from tissuebridge.cli.console import (
     print_json,
     refuse_failures,
 )
+from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
+from tissuebridge.cli.project_run import DryRun, Images
 from tissuebridge.client import Client
+from tissuebridge.errors import UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
+from tissuebridge.project.qupath_project import QuPathProject
+from tissuebridge.starter import starter_folder
 from tissuebridge.training import check_writable
-
-Analyser = Callable[[Image, Path, AnalysisOptions, Callable[..., None]], Analysis]
-"""Analyses an image; the path is the journal's, for resuming."""
 
 
 def analyse(
@@ -60,18 +63,42 @@ def analyse(
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
     server: Server = None,
     ca: Certificate = None,
+    images: Images = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="GLOB", help="Analyse only inside drawn areas of such a class: 'Tumor'."
+        ),
+    ] = None,
+    restore_deleted: Annotated[
+        bool,
+        typer.Option(
+            "--restore-deleted", help="Write also what you deleted after an earlier run (projects)."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Find regions and cells in the images of SOURCE; write NAME.geojson for each, for QuPath."""
+    """Find regions and cells in the images of SOURCE: into a QuPath project, or as NAME.geojson for each image."""
     project = open_source(source, pixel_size)
-    folder = output or project.default_output
-    options = AnalysisOptions(tile_size=tile_size, batch_size=batch_size, run_id=uuid4().hex)
+    asked = Asked(tile_size, batch_size, region)
     engine = _remote(server, model or "", ca) if server else _local(None if model is None else Path(model))
+    if isinstance(project, QuPathProject) and output is None:
+        key = f"server {model or ''}" if server else _model_key(model)
+        into_project(project, engine, asked, ProjectOptions(images, key, restore_deleted, dry_run, json))
+        return
+    if dry_run or restore_deleted or images:
+        raise UsageError(
+            "--images, --dry-run and --restore-deleted are for a QuPath project, and write no --output"
+        )
+    folder, run = output or project.default_output, uuid4().hex
     check_writable(folder)
     with engine as analyser, bar("analysing", "tile") as step:
-        done, failed = each_image(project, lambda image: _analysed(image, analyser, folder, options, step))
+        done, failed = each_image(
+            project, lambda image: _analysed(image, analyser, folder, asked.options(image, run), step)
+        )
     if json:
-        print_json({"run": options.run_id, "images": done, "failed": failed})
+        print_json({"run": run, "images": done, "failed": failed})
     else:
         for result in done:
             typer.echo(result["geojson"])
@@ -116,6 +143,15 @@ def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
             return client.analyse(image, model, options=options, progress=step)
 
         yield analyser
+
+
+def _model_key(model: str | None) -> str:
+    """What tells one model from another, without loading it: a resumed run has to have the same."""
+    folder = starter_folder() if model is None else Path(model)
+    try:
+        return hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    except OSError:  # told when it is loaded
+        return str(folder)
 
 
 def _written(found: Analysis, name: str, geojson: Path) -> dict[str, Any]:

@@ -16,17 +16,21 @@ from tqdm import tqdm
 
 from tissuebridge import starter
 from tissuebridge.classes import ClassMap
-from tissuebridge.errors import Cancelled, PartialResult, StorageError, TissuebridgeError, UsageError
+from tissuebridge.errors import PartialResult, TissuebridgeError, UsageError
 from tissuebridge.model_card import CARD_FILE
 from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import FolderProject, SingleImage, open_image
+from tissuebridge.project.qpproj import is_project
+from tissuebridge.project.qupath_project import QuPathProject
 
 if TYPE_CHECKING:
     from tissuebridge.predictor.local import LocalPredictor
 
 Source = Annotated[
     Path,
-    typer.Argument(metavar="SOURCE", help="An image, or a folder of images with QuPath-exported GeoJSON."),
+    typer.Argument(
+        metavar="SOURCE", help="A QuPath project (.qpproj), a folder of images with GeoJSON, or an image."
+    ),
 ]
 PixelSize = Annotated[
     float | None,
@@ -63,7 +67,7 @@ Seed = Annotated[
 ]
 
 
-def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | SingleImage:
+def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | SingleImage | QuPathProject:
     """The project behind a SOURCE argument.
 
     Raises:
@@ -73,6 +77,8 @@ def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | Si
         raise UsageError(f"--pixel-size {pixel_size_um:g}: a pixel of 0.01 to 100 um is meant, such as 0.5")
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
+    if is_project(source):
+        return QuPathProject(source, pixel_size_um)
     return FolderProject(source, pixel_size_um) if source.is_dir() else open_image(source, pixel_size_um)
 
 
@@ -130,20 +136,15 @@ def each_image(
         What was done, and the message of each image that failed, by name.
 
     Raises:
-        Cancelled: A person stopped it.
-        StorageError: The disk is full or read-only: the next image would fare no better.
-        UsageError: An impossible option is no fault of the image.
-        TissuebridgeError: The only image failed.
+        TissuebridgeError: The only image failed, or the next one would fare no better: a full disk, say.
     """
     done: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     for image in project.images:
         try:
             done.append(do(image))
-        except (Cancelled, StorageError, UsageError):
-            raise
         except TissuebridgeError as error:
-            if len(project.images) == 1:
+            if error.ends_batch or len(project.images) == 1:
                 raise
             say(f"error: {error}")
             failed[image.name] = str(error)

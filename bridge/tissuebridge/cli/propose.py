@@ -31,7 +31,8 @@ from tissuebridge.client import Client
 from tissuebridge.errors import UsageError
 from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image
-from tissuebridge.project.folder import PROPOSALS, FolderProject, SingleImage
+from tissuebridge.project.folder import PROPOSALS, FolderImage, FolderProject, SingleImage
+from tissuebridge.project.qupath_project import QuPathProject
 from tissuebridge.proposals.files import check_proposals_file, write_proposals
 from tissuebridge.proposals.propose import Watch, settings_of
 from tissuebridge.proposals.propose import propose as propose_for
@@ -99,9 +100,10 @@ def propose(
     refuse_failures(done, failed)
 
 
-def _place_of(project: FolderProject | SingleImage) -> Path:
+def _place_of(project: FolderProject | SingleImage | QuPathProject) -> Path:
     """Where the images look for their proposals."""
-    place = project.images[0].proposals
+    first = project.images[0]
+    place = first.proposals if isinstance(first, FolderImage) else None
     return project.default_output.parent / PROPOSALS if place is None else place.parent
 
 

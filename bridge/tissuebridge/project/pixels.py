@@ -183,6 +183,22 @@ def on_white(rgba: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray
     return out
 
 
+def square_pixel(name: str, calibration: tuple[float, float]) -> float:
+    """The side of a pixel in um, of (width, height) that a file or QuPath tells.
+
+    Raises:
+        CalibrationError: It is impossible, or not square to 1 %.
+    """
+    x, y = calibration
+    cure = "give the right one with --pixel-size UM"
+    # Nobody's microscope is outside this range, as with --pixel-size; 1e-9 um would ask for an endless grid.
+    if not (0.01 <= x <= 100 and 0.01 <= y <= 100):
+        raise CalibrationError(f"{name}: the file says that a pixel is {x:g} x {y:g} um; {cure}")
+    if abs(x - y) > 0.01 * min(x, y):
+        raise CalibrationError(f"{name}: pixels are not square, x {x:g} um and y {y:g} um; {cure}")
+    return (x + y) / 2
+
+
 class FilePixels(ABC):
     """Open pixels of an image file: a `PixelSource` that may know its pixel size. Used from one thread.
 
@@ -214,16 +230,7 @@ class FilePixels(ABC):
         Raises:
             CalibrationError: It tells an impossible one, or pixels that are not square to 1 %.
         """
-        if self._calibration is None:
-            return None
-        x, y = self._calibration
-        cure = "give the right one with --pixel-size UM"
-        # Nobody's microscope is outside this range, as with --pixel-size; 1e-9 um would ask for an endless grid.
-        if not (0.01 <= x <= 100 and 0.01 <= y <= 100):
-            raise CalibrationError(f"{self._name}: the file says that a pixel is {x:g} x {y:g} um; {cure}")
-        if abs(x - y) > 0.01 * min(x, y):
-            raise CalibrationError(f"{self._name}: pixels are not square, x {x:g} um and y {y:g} um; {cure}")
-        return (x + y) / 2
+        return None if self._calibration is None else square_pixel(self._name, self._calibration)
 
     def read_block(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Reads a block that lies wholly inside the level; see `PixelSource.read_block`.

@@ -1,0 +1,1 @@
+"""What runs inside QuPath, and what looks after it."""
