@@ -161,10 +161,10 @@ def restored(files: EntryFiles, snapshot: Path, aside: Path | None) -> None:
     if aside is not None:
         _put_aside_if_there(files.data, aside)
         _put_aside_if_there(files.backup, aside)
-    for path in (files.data, files.summary):
-        copy = snapshot / path.name
-        if copy.is_file():
-            linked(copy, path)
+    # The summary first: stopped in between, it is older than the data, and counts for nothing.
+    for path, place in ((files.summary, copied), (files.data, linked)):
+        if (snapshot / path.name).is_file():
+            place(snapshot / path.name, path)
         else:
             path.unlink(missing_ok=True)
     files.backup.unlink(missing_ok=True)
@@ -206,16 +206,29 @@ def is_whole(data: Path) -> bool:
 def linked(source: Path, target: Path) -> None:
     """A second name for a file, or a copy where links cannot be (exFAT, network drives); the target is whole at once.
 
+    Only for files that are replaced, never written in place: QuPath moves `data.qpdata` before it writes a new one.
+
     Raises:
         StorageError: It could not be made.
     """
+    _placed(source, target, may_link=True)
+
+
+def copied(source: Path, target: Path) -> None:
+    """A copy of a file, with its times; the target is whole at once.
+
+    Raises:
+        StorageError: It could not be made.
+    """
+    _placed(source, target, may_link=False)
+
+
+def _placed(source: Path, target: Path, *, may_link: bool) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:
+        if not (may_link and _link(source, temporary)):
             shutil.copy2(source, temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -227,6 +240,14 @@ def linked(source: Path, target: Path) -> None:
         sync_folder(target.parent)
     except OSError as error:
         raise storage_error(target, error) from error
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def put_aside(path: Path, folder: Path) -> Path:

@@ -18,7 +18,7 @@ import orjson
 
 from tissuebridge.errors import InputRefused, StorageError, UsageError
 from tissuebridge.files import atomic_write
-from tissuebridge.project.entry_files import DATA, EntryFiles, is_whole, linked
+from tissuebridge.project.entry_files import DATA, EntryFiles, copied, is_whole, linked
 
 KEPT_SNAPSHOTS: Final = 5
 """Of each image; older ones go when a newer run is done. Each holds as much disk as the image's objects."""
@@ -176,9 +176,10 @@ class Runs:
         """
         place = self.place(run, entry_id)
         place.mkdir(parents=True, exist_ok=True)
-        for path in (files.data, files.summary):
+        # QuPath writes the summary in place: a link to it would change with it.
+        for path, keep in ((files.summary, copied), (files.data, linked)):
             if path.is_file() and not (place / path.name).exists():
-                linked(path, place / path.name)
+                keep(path, place / path.name)
         return place
 
     def snapshots(self, entry_id: str) -> list[Path]:
