@@ -272,7 +272,7 @@ class OpenEntry:
             metadata = server.getMetadata()
             every = [metadata.getLevel(number) for number in range(metadata.nLevels())]
             return tuple(
-                Level(int(level.getWidth()), int(level.getHeight()), float(level.getDownSample()))
+                Level(int(level.getWidth()), int(level.getHeight()), float(level.getDownsample()))
                 for level in every
             )
 
