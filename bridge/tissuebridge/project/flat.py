@@ -95,15 +95,18 @@ def flattened(objects: Iterable[PathObject]) -> FlatObjects:
     classes: dict[PathClass, int] = {}
     strings: dict[str, int] = {}
     kinds = {kind: number for number, kind in enumerate(KINDS)}
-    metadata, measured, values = _Pairs(), _Pairs(), list[float]()
+    keys, texts, metadata_ends = list[int](), list[int](), list[int]()
+    names, values, measurement_ends = list[int](), list[float](), list[int]()
+    number = strings.setdefault
     for obj in every:
         for key, text in obj.metadata.items():
-            metadata.add(_number(strings, key), _number(strings, text))
-        metadata.end()
+            keys.append(number(key, len(strings)))
+            texts.append(number(text, len(strings)))
+        metadata_ends.append(len(keys))
         for key, value in obj.measurements.items():
-            measured.add(_number(strings, key), 0)
+            names.append(number(key, len(strings)))
             values.append(value)
-        measured.end()
+        measurement_ends.append(len(names))
     return FlatObjects(
         ids=halves(obj.id or uuid4() for obj in every),
         kind=np.array([kinds[obj.object_type] for obj in every], np.uint8),
@@ -121,11 +124,11 @@ def flattened(objects: Iterable[PathObject]) -> FlatObjects:
             np.int32
         ),
         strings=list(strings),
-        metadata_ends=_int32(metadata.ends),
-        metadata_keys=_int32(metadata.firsts),
-        metadata_values=_int32(metadata.seconds),
-        measurement_ends=_int32(measured.ends),
-        measurement_names=_int32(measured.firsts),
+        metadata_ends=np.array(metadata_ends, np.int32),
+        metadata_keys=np.array(keys, np.int32),
+        metadata_values=np.array(texts, np.int32),
+        measurement_ends=np.array(measurement_ends, np.int32),
+        measurement_names=np.array(names, np.int32),
         measurement_values=np.array(values, np.float64),
         geometries=_array([obj.geometry for obj in every]),
         nuclei=_array([obj.nucleus for obj in every]),
@@ -217,17 +220,26 @@ def split(raw: bytes, ends: NDArray[np.int32]) -> list[bytes]:
 
 def geometries_of(raw: bytes, ends: NDArray[np.int32]) -> NDArray[np.object_]:
     """Shapely geometries from WKB end to end; None where a part is empty."""
-    parts = split(raw, ends)
-    found = np.full(len(parts), None, np.object_)
-    given = np.array([bool(part) for part in parts], bool)
-    if given.any():
-        found[given] = shapely.from_wkb(np.array([part for part in parts if part], np.object_))
+    starts = np.concatenate([np.zeros(1, np.int32), ends])[: len(ends)]
+    (given,) = np.nonzero(ends > starts)
+    found = np.full(len(ends), None, np.object_)
+    if len(given):
+        parts = [raw[a:b] for a, b in zip(starts[given].tolist(), ends[given].tolist(), strict=True)]
+        found[given] = shapely.from_wkb(np.array(parts, np.object_))
     return found
 
 
-def wkb_of(geometries: NDArray[np.object_]) -> list[bytes]:
-    """Little-endian WKB of each geometry; empty for None."""
-    return [part or b"" for part in shapely.to_wkb(geometries, byte_order=1)]
+def wkb_of(geometries: NDArray[np.object_]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Little-endian WKB of geometries end to end, and where each ends; None takes no bytes.
+
+    Raises:
+        OverflowError: More than 2 GiB, the most that a Java array holds.
+    """
+    (given,) = np.nonzero(~shapely.is_missing(geometries))
+    raw, ends = joined(list(shapely.to_wkb(geometries[given], byte_order=1)))
+    counts = np.zeros(len(geometries), np.int64)
+    counts[given] = np.diff(ends, prepend=np.int32(0))
+    return raw, np.cumsum(counts).astype(np.int32)
 
 
 def rings_of(flat: FlatObjects) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.object_]]:
@@ -241,9 +253,7 @@ def rings_of(flat: FlatObjects) -> tuple[NDArray[np.float32], NDArray[np.int32],
     is_ring &= shapely.get_type_id(flat.geometries) == shapely.GeometryType.POLYGON
     is_ring &= (shapely.get_num_interior_rings(flat.geometries) == 0) & (flat.flags & ELLIPSE == 0)
     is_ring &= ~shapely.is_empty(flat.geometries)
-    xy, owner = shapely.get_coordinates(
-        shapely.get_exterior_ring(flat.geometries[is_ring]), return_index=True
-    )
+    xy, owner = shapely.get_coordinates(flat.geometries[is_ring], return_index=True)
     is_last = np.append(owner[1:] != owner[:-1], True)[: len(owner)]
     counts = np.zeros(len(flat), np.int64)
     counts[is_ring] = np.bincount(owner, minlength=int(is_ring.sum())) - 1
@@ -270,22 +280,6 @@ def with_rings(
             rings.reshape(-1, 2)[[ends[place] - counts[place], ends[place] - 1]]
         )
     return found
-
-
-class _Pairs:
-    """For each object some pairs of numbers."""
-
-    def __init__(self) -> None:
-        self.firsts: list[int] = []
-        self.seconds: list[int] = []
-        self.ends: list[int] = []
-
-    def add(self, first: int, second: int) -> None:
-        self.firsts.append(first)
-        self.seconds.append(second)
-
-    def end(self) -> None:
-        self.ends.append(len(self.firsts))
 
 
 def _number(known: dict[_Key, int], key: _Key) -> int:

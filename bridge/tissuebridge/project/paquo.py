@@ -40,7 +40,6 @@ from tissuebridge.project.flat import (
     decoded,
     encoded,
     geometries_of,
-    joined,
     rings_of,
     with_rings,
     wkb_of,
@@ -496,8 +495,8 @@ def _map(flat: FlatObjects) -> Any:
     rings, ends, others = rings_of(flat)
     out.put("rings", _java(rings))
     out.put("rings_ends", _java(ends))
-    _put(out, "geometries", *joined(wkb_of(others)))
-    _put(out, "nuclei", *joined(wkb_of(flat.nuclei)))
+    _put(out, "geometries", *wkb_of(others))
+    _put(out, "nuclei", *wkb_of(flat.nuclei))
     return out
 
 
