@@ -60,7 +60,7 @@ def told(result: Mapping[str, Any]) -> str:
     >>> told({"cells": {"CD3": 1234}, "regions": {}, "objects": {"added": 1234, "replaced": 0}})
     '1,234 CD3; 1,234 added'
     """
-    found = {**result.get("cells", {}), **result.get("regions", {})}
+    found = result.get("proposed", {**result.get("cells", {}), **result.get("regions", {})})
     parts = [", ".join(f"{count:,} {name}" for name, count in found.items())] if found else []
     changed = ", ".join(f"{count:,} {what}" for what, count in result.get("objects", {}).items() if count)
     return "; ".join([*parts, changed or result.get("state", "nothing to change")])

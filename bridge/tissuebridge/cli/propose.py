@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,18 +27,21 @@ from tissuebridge.cli.console import (
     print_json,
     refuse_failures,
 )
+from tissuebridge.cli.project_run import Images, go_through
 from tissuebridge.client import Client
 from tissuebridge.errors import UsageError
 from tissuebridge.pipeline import AnalysisOptions
-from tissuebridge.project.base import Image
+from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import PROPOSALS, FolderImage, FolderProject, SingleImage
-from tissuebridge.project.qupath_project import QuPathProject
-from tissuebridge.proposals.files import check_proposals_file, write_proposals
+from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
+from tissuebridge.proposals.files import check_proposals_file, write_parameters, write_proposals
 from tissuebridge.proposals.propose import Watch, settings_of
 from tissuebridge.proposals.propose import propose as propose_for
 from tissuebridge.proposals.settings import CellSettings, ProposalSettings, RegionSettings, stains_of
+from tissuebridge.qupath.run import check_identities, chosen_images, open_run
 from tissuebridge.report.proposals import ProposalsPage
 from tissuebridge.training import check_writable
+from tissuebridge.writeback.reconcile import PROPOSE
 
 PAGE: Final = "proposals.html"
 
@@ -76,6 +79,7 @@ def propose(
     ] = pipeline.DEFAULT_TILE_SIZE,
     server: Server = None,
     ca: Certificate = None,
+    images: Images = None,
     json: Json = False,
 ) -> None:
     """Propose regions and nuclei without training; `accept` or QuPath makes them yours, nothing else does."""
@@ -84,20 +88,52 @@ def propose(
     folder = output or _place_of(project)
     check_writable(folder)
     options = AnalysisOptions(tile_size=tile_size, run_id=uuid4().hex)
-    page = ProposalsPage()
     with _engine(server, ca) as find, bar("proposing", "tile") as step:
-        run = _Run(folder, settings, options, page, step, find)
-        done, failed = each_image(project, lambda image: _proposed(image, run))
+        run = _Run(folder, settings, options, ProposalsPage(), step, find)
+        if isinstance(project, QuPathProject) and output is None:
+            _into_project(project, images, run, json)
+        elif images is not None:
+            raise UsageError("--images is for a QuPath project, and without --output")
+        else:
+            _into_folder(project, run, json)
+
+
+def _into_folder(project: Project, run: _Run, json: bool) -> None:
+    done, failed = each_image(project, lambda image: _proposed(image, run))
     if done:
-        page.write(folder / PAGE)
+        run.page.write(run.folder / PAGE)
     if json:
-        print_json({"run": options.run_id, "images": done, "failed": failed, "page": str(folder / PAGE)})
+        page = str(run.folder / PAGE)
+        print_json({"run": run.options.run_id, "images": done, "failed": failed, "page": page})
     else:
         for result in done:
             typer.echo(result["geojson"])
         if done:
-            typer.echo(folder / PAGE)
+            typer.echo(run.folder / PAGE)
     refuse_failures(done, failed)
+
+
+def _into_project(project: QuPathProject, images: str | None, run: _Run, json: bool) -> None:
+    """Puts proposals into the project, where a person reviews them in QuPath."""
+    chosen = chosen_images(project, images)
+    check_identities(chosen)
+    with open_run(project, run.options.run_id, PROPOSE) as project_run:
+
+        def do(image: QuPathImage) -> dict[str, Any]:
+            image.check_reachable()
+            journal = project_run.journal(image)
+            parts = _parts(image, journal, run)
+            changed = project_run.write(image, parts)
+            parameters = run.folder / f"{image.name}.toml"
+            write_parameters(parameters, image.name, settings_of(parts).as_text())
+            forget_journal(journal)
+            run.page.add(image, parts)
+            run.page.write(run.folder / PAGE)
+            return _told(image, parts, {"parameters": str(parameters), "objects": dict(changed)})
+
+        go_through(project, chosen, project_run, do, json)
+    if not json:
+        typer.echo(run.folder / PAGE)
 
 
 def _place_of(project: FolderProject | SingleImage | QuPathProject) -> Path:
@@ -185,23 +221,30 @@ def _proposed(image: Image, run: _Run) -> dict[str, Any]:
     geojson = run.folder / f"{image.name}.geojson"
     check_proposals_file(geojson)
     journal = run.folder / "journal" / image.name
+    parts = _parts(image, journal, run)
+    new = write_proposals(geojson, image, parts)
+    forget_journal(journal)
+    run.page.add(image, parts)
+    places = {"geojson": str(geojson), "parameters": str(geojson.with_suffix(".toml"))}
+    return _told(image, parts, {**places, "written": len(new)})
+
+
+def _parts(image: Image, journal: Path, run: _Run) -> list[Analysis]:
     regions, cells = run.settings.regions, run.settings.cells
     parts: list[Analysis] = []
     if regions is not None:
         parts.append(run.find(image, ProposalSettings(regions=regions), journal / "regions", run))
     if cells is not None:
         parts.append(run.find(image, ProposalSettings(cells=cells), journal / "cells", run))
-    new = write_proposals(geojson, image, parts)
-    forget_journal(journal)
-    run.page.add(image, parts)
+    return parts
+
+
+def _told(image: Image, parts: Sequence[Analysis], where: Mapping[str, Any]) -> dict[str, Any]:
     used = settings_of(parts).cells
-    counts = {name: count for part in parts for name, count in _counts(part).items()}
     return {
         "name": image.name,
-        "geojson": str(geojson),
-        "parameters": str(geojson.with_suffix(".toml")),
-        "proposed": counts,
-        "written": len(new),
+        **where,
+        "proposed": {name: count for part in parts for name, count in _counts(part).items()},
         "reconstruction_error": None if used is None else used.reconstruction_error,
         "warnings": [warning for part in parts for warning in part.summary.warnings],
     }

@@ -89,9 +89,18 @@ def _written(path: Path, image: Image, found: Sequence[Analysis]) -> list[PathOb
         "parameters": parameters,
     }
     write_objects(path, [*kept, *new], about=about)
-    with atomic_write(path.with_suffix(".toml")) as file:
-        file.write((PARAMETERS_HEAD.format(name=image.name) + parameters).encode())
+    write_parameters(path.with_suffix(".toml"), image.name, parameters)
     return new
+
+
+def write_parameters(path: Path, name: str, parameters: str) -> None:
+    """Writes what decided an image's proposals, as a file that `propose --parameters` takes.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    with atomic_write(path) as file:
+        file.write((PARAMETERS_HEAD.format(name=name) + parameters).encode())
 
 
 def _with_earlier(settings: ProposalSettings, about: Mapping[str, Any] | None) -> ProposalSettings:

@@ -228,11 +228,13 @@ def _together(parts: Sequence[Changes]) -> Changes:
 
 
 def _distances_px(found: Analysis) -> dict[str, float]:
-    """Within which distance two cells of a class are one: the least distance of two peaks."""
-    distances = found.model.min_distance_um
+    """Within which distance two cells of a class are one: the least distance of two peaks, or a radius if more."""
+    model = found.model
     return {
-        name: distance / found.image.pixel_size_um
-        for name, distance in zip(found.model.cell_classes, distances, strict=True)
+        name: max(distance, diameter / 2) / found.image.pixel_size_um
+        for name, distance, diameter in zip(
+            model.cell_classes, model.min_distance_um, model.cell_diameters_um, strict=True
+        )
     }
 
 

@@ -148,6 +148,8 @@ def write_back(
             record = runs.with_image(record, entry_id, ImageRecord(store.name, SAVING, changed=True))
             store.change(changes, snapshot)
             _save(store, before, place)
+            # A million objects in Java twice would be too many.
+            store.forget()
             objects = _verified(store, _ids_after(found, changes), place)
     finally:
         store.forget()

@@ -32,6 +32,8 @@ from tissuebridge.objects import (
 )
 
 ROOT: Final = UUID(int=0)
+PROPOSE: Final = "propose"
+"""The method whose objects are only suggestions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def reconciled(
 
     Of the same source, untouched objects go, unless they are found again just so: those stay as they are. A new object
     is held back where its id, or a kept cell within the matching distance, is there already, or where a person deleted
-    it. New regions are clipped by kept ones of runs.
+    it. New regions are clipped by kept ones of runs. What is only proposed also keeps off a person's own objects.
 
     Args:
         existing: All objects of the image.
@@ -125,9 +127,10 @@ def reconciled(
         (of_source if is_untouched and Source.of(origin) == source else kept).append(obj)
     before = {obj.id: obj for obj in of_source}
     taken = {obj.id for obj in existing} - set(before)
-    near = _Near(
-        [obj for obj in kept if Source.of(_origin(obj)) == source or _is_decided(obj)], deleted, distance_px
-    )
+    avoided = [obj for obj in kept if Source.of(_origin(obj)) == source or _is_decided(obj)]
+    if source.method == PROPOSE:
+        avoided += [obj for obj in existing if provenance(obj) is None]
+    near = _Near(avoided, deleted, distance_px)
     told: Counter[str] = Counter(kept=len(kept))
     added, stays = [], set()
     digests = object_digests(new)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ import tifffile
 from tissuebridge.geojson_write import write_objects
 from tissuebridge.objects import ObjectType, PathClass, PathObject, Plane
 from tissuebridge.project.folder import FolderProject
+from tissuebridge.project.qupath_project import QuPathProject
+from tissuebridge.qupath.export import project_of_folder
 
 NEEDS_QUPATH = "needs a real QuPath: set PAQUO_QUPATH_DIR to its folder and install paquo"
 
@@ -40,6 +44,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> FolderProject:
         tif.write(large[::2, ::2], tile=(256, 256), compression="zlib", subfiletype=1, photometric="rgb")
     write_objects(path / "annotations" / "section 1 ä.geojson", drawn())
     return FolderProject(path)
+
+
+@pytest.fixture(scope="session")
+def made(folder: FolderProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder as a QuPath project; copied by tests that change it."""
+    return project_of_folder(folder, tmp_path_factory.mktemp("made") / "project", lambda done, total: None)
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> QuPathProject:
+    shutil.copytree(made.parent, tmp_path / "project")
+    return QuPathProject(tmp_path / "project")
 
 
 def drawn() -> list[PathObject]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from tissuebridge.objects import (
 )
 from tissuebridge.project.folder import FolderProject
 from tissuebridge.project.qupath_project import QuPathImage, QuPathPixels, QuPathProject
-from tissuebridge.qupath.export import folder_of_project, project_of_folder
+from tissuebridge.qupath.export import folder_of_project
 from tissuebridge.qupath.store import QuPathStore
 from tissuebridge.vectorize import discs
 from tissuebridge.writeback.apply import Decide, as_written, write_back
@@ -36,18 +35,6 @@ from tissuebridge.writeback.undo import undo_image
 pytestmark = pytest.mark.qupath
 
 SOURCE = Source("analyse", "net")
-
-
-@pytest.fixture(scope="session")
-def made(folder: FolderProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder as a QuPath project; copied by tests that change it."""
-    return project_of_folder(folder, tmp_path_factory.mktemp("made") / "project", lambda done, total: None)
-
-
-@pytest.fixture
-def project(made: Path, tmp_path: Path) -> QuPathProject:
-    shutil.copytree(made.parent, tmp_path / "project")
-    return QuPathProject(tmp_path / "project")
 
 
 @pytest.fixture
