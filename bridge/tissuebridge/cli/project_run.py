@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from tqdm import tqdm
 
-from tissuebridge.cli.console import each_image, print_json, refuse_failures, say
+from tissuebridge.cli.console import each_image, print_json, refuse_failures
 from tissuebridge.errors import PartialResult, TissuebridgeError
 from tissuebridge.project.base import Image
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
@@ -43,10 +45,15 @@ def go_through(
         except TissuebridgeError as error:
             run.failed(image, error)
             raise
-        say(f"{image.entry.entry_name}: {told(result)}")
+        finally:
+            every.update()
+        tqdm.write(f"{image.entry.entry_name}: {told(result)}", file=sys.stderr)
         return result
 
-    done, failed = each_image(_Chosen(project, images), one)
+    with tqdm(
+        desc="images", unit="image", total=len(images), file=sys.stderr, disable=len(images) == 1
+    ) as every:
+        done, failed = each_image(_Chosen(project, images), one)
     if json:
         print_json({"run": run.run_id, "project": str(project.file), "images": done, "failed": failed})
     elif done:
