@@ -22,7 +22,8 @@ from tissuebridge.cases import cases_of
 from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.files import atomic_write
 from tissuebridge.project.base import Project
-from tissuebridge.project.folder import SPLITS_FILE, holds_images
+from tissuebridge.project.folder import holds_images
+from tissuebridge.project.split_file import SPLITS_FILE
 
 HELD_OUT_SHARE: Final = 0.2
 """About this much of each class is kept for validation."""

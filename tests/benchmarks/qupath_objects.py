@@ -21,8 +21,10 @@ import skimage.data
 import skimage.io
 
 from tissuebridge.objects import ObjectType, PathClass, PathObject
-from tissuebridge.project import paquo
 from tissuebridge.project.flat import FlatObjects, flattened, unflattened
+from tissuebridge.project.paquo.arrays import flat_of
+from tissuebridge.project.paquo.java import hierarchy_of, objects_class, start_java
+from tissuebridge.project.paquo.opened import OpenEntry, create_project
 from tissuebridge.project.qpproj import read_entries
 from tissuebridge.vectorize import discs
 
@@ -45,7 +47,7 @@ def run(folder: Path, count: int, rounds: int, *, with_loop: bool) -> None:
     for number in range(rounds):
         ways: dict[str, Callable[..., None]] = {"bulk": bulk} | ({"loop": loop} if with_loop else {})
         for way, add in ways.items():
-            opened = paquo.create_project(folder / f"{way} {number}" / "project.qpproj")
+            opened = create_project(folder / f"{way} {number}" / "project.qpproj")
             entry_id = opened.add_image(folder / "image.png")
             opened.sync()
             entry = next(e for e in read_entries(opened.file) if e.id == entry_id)
@@ -62,11 +64,11 @@ def run(folder: Path, count: int, rounds: int, *, with_loop: bool) -> None:
                 flat = measure(
                     times, "read the file in bulk", lambda s=store, e=entry: s.read_objects(e.files.data)
                 )
-                hierarchy = paquo._hierarchy(entry.files.data)
+                hierarchy = hierarchy_of(entry.files.data)
                 measure(
                     times,
                     "read in bulk, file loaded",
-                    lambda h=hierarchy: paquo._flat(paquo.objects_class().pack(h)),
+                    lambda h=hierarchy: flat_of(objects_class().pack(h)),
                 )
                 measure(times, "as PathObject", lambda flat=flat: unflattened(flat))
     report(times, sizes, count)
@@ -82,11 +84,11 @@ def cells(count: int) -> list[PathObject]:
     ]
 
 
-def bulk(store: paquo.OpenEntry, objects: FlatObjects) -> None:
+def bulk(store: OpenEntry, objects: FlatObjects) -> None:
     store.change(np.zeros((0, 2), np.int64), objects, np.zeros((len(objects), 2), np.int64))
 
 
-def loop(store: paquo.OpenEntry, objects: list[PathObject]) -> None:
+def loop(store: OpenEntry, objects: list[PathObject]) -> None:
     from paquo.classes import QuPathPathClass
     from paquo.hierarchy import QuPathPathObjectHierarchy
 
@@ -104,7 +106,7 @@ def measure(times: dict[str, list[float]], what: str, do: Callable[[], Any]) -> 
 
 
 def report(times: dict[str, list[float]], sizes: dict[str, int], count: int) -> None:
-    print(f"{count:,} detections, QuPath {paquo.start_java()}; median (all), s")
+    print(f"{count:,} detections, QuPath {start_java()}; median (all), s")
     for what, found in times.items():
         print(f"{what:28} {statistics.median(found):7.2f}  ({', '.join(f'{one:.2f}' for one in found)})")
     for way, size in sizes.items():

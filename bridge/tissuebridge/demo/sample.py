@@ -22,7 +22,8 @@ from shapely.geometry.base import BaseGeometry
 from tissuebridge.files import atomic_write
 from tissuebridge.geojson import read_objects, write_objects
 from tissuebridge.objects import PathObject
-from tissuebridge.project.folder import SPLITS_FILE, FolderProject
+from tissuebridge.project.folder import FolderProject
+from tissuebridge.project.split_file import SPLITS_FILE
 from tissuebridge.report.overlay import save_png
 
 PIXEL_SIZE_UM: Final = 0.5

@@ -13,30 +13,26 @@ Annotations are only ever read: results go elsewhere (`result_path`).
 
 from __future__ import annotations
 
-import difflib
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from tissuebridge.errors import AnnotationError, CalibrationError, InputRefused, UsageError
+from tissuebridge.errors import CalibrationError, InputRefused, UsageError
 from tissuebridge.geojson import read_objects
 from tissuebridge.objects import PathObject, of_other_runs
 from tissuebridge.project.base import Image, ImageIdentity, Level, PixelSource
 from tissuebridge.project.pixels import open_pixels
+from tissuebridge.project.split_file import SPLITS_FILE, read_splits
 
 IMAGE_SUFFIXES: Final = (
     ".ome.tiff", ".ome.tif", ".png", ".jpg", ".jpeg", ".tiff", ".tif", ".svs", ".ndpi", ".scn", ".mrxs",
     ".bif"
 )  # fmt: skip
 ANNOTATION_SUFFIXES: Final = (".geojson.gz", ".geojson", ".json.gz", ".json", ".zip")
-SPLITS: Final = ("train", "validation", "test")
-SPLITS_FILE: Final = "splits.json"
 RESULTS: Final = "results"
 PROPOSALS: Final = "proposals"
 
@@ -207,7 +203,7 @@ class FolderProject:
             FolderImage(image, annotations.get(name), pixel_size_um, path / PROPOSALS / f"{name}.geojson")
             for name, image in sorted(images.items())
         )
-        self._splits = _read_splits(path / SPLITS_FILE, list(images))
+        self._splits = read_splits(path / SPLITS_FILE, list(images))
 
     @property
     def name(self) -> str:
@@ -362,49 +358,3 @@ def _annotations(
             )
         found[name] = path
     return found
-
-
-def _read_splits(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise AnnotationError(f"{path}: this is not JSON: {error}. Correct it or remove it.") from error
-    try:
-        return _checked_splits(content, names)
-    except AnnotationError as error:
-        raise AnnotationError(f"{path}: {error}") from error
-
-
-def _checked_splits(content: Any, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    shape = f'Write {{"train": ["name", ...], ...}} with {", ".join(SPLITS)}.'
-    if not isinstance(content, dict):
-        raise AnnotationError(f"it is no object of lists. {shape}")
-    splits: dict[str, tuple[str, ...]] = {}
-    seen: dict[str, str] = {}
-    for split, members in content.items():
-        if split not in SPLITS:
-            raise AnnotationError(f"unknown split {split!r}. {shape}")
-        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-            raise AnnotationError(f"{split!r} is no list of names. {shape}")
-        splits[split] = tuple(unicodedata.normalize("NFC", member) for member in members)
-        for member in splits[split]:
-            _check_member(member, split, names, seen)
-            seen[member] = split
-    if left := [name for name in names if name not in seen]:
-        _log.warning(
-            "%s: %d images are in no split and not used, the first is %r", SPLITS_FILE, len(left), left[0]
-        )
-    return splits
-
-
-def _check_member(member: str, split: str, names: Sequence[str], seen: Mapping[str, str]) -> None:
-    if member in seen:
-        raise AnnotationError(
-            f"the image {member!r} is in {seen[member]!r} and in {split!r}. Leave it in one split."
-        )
-    if member not in names:
-        near = difflib.get_close_matches(member, names, 1, 0.5)
-        meant = f"Did you mean {near[0]!r}?" if near else "Use the file's name without extension."
-        raise AnnotationError(f"{split!r} names the image {member!r}, which is not there. {meant}")

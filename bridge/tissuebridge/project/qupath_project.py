@@ -22,10 +22,10 @@ from tissuebridge.objects import PathObject
 from tissuebridge.project.base import ImageIdentity, Level, PixelSource
 from tissuebridge.project.entry_files import EntryFiles, FileState
 from tissuebridge.project.flat import unflattened
-from tissuebridge.project.folder import SPLITS
-from tissuebridge.project.paquo import OpenEntry, OpenProject
+from tissuebridge.project.paquo.opened import OpenEntry, OpenProject
 from tissuebridge.project.pixels import FilePixels, open_pixels, square_pixel
 from tissuebridge.project.qpproj import Entry, project_file, read_entries
+from tissuebridge.project.split_file import SPLITS
 
 OURS: Final = "tissuebridge"
 """The folder in a project's folder where everything of ours lies."""
@@ -263,7 +263,7 @@ class QuPathProject:
         found: dict[str, list[str]] = {}
         for image in self._images:
             told = {key.casefold(): text.strip().casefold() for key, text in image.metadata.items()}
-            split = told.get(SPLIT_KEY)
+            split = told.get(SPLIT_KEY, "")
             if split in SPLITS:
                 found.setdefault(split, []).append(image.name)
             elif split:

@@ -20,10 +20,11 @@ from tissuebridge.files import atomic_write, storage_error
 from tissuebridge.geojson_write import write_objects
 from tissuebridge.objects import PathObject
 from tissuebridge.project.entry_files import linked
-from tissuebridge.project.folder import SPLITS_FILE, FolderProject
-from tissuebridge.project.paquo import create_project
+from tissuebridge.project.folder import FolderProject
+from tissuebridge.project.paquo.opened import create_project
 from tissuebridge.project.qpproj import PROJECT_FILE, PROJECT_SUFFIX
 from tissuebridge.project.qupath_project import SPLIT_KEY, QuPathImage, QuPathProject
+from tissuebridge.project.split_file import SPLITS_FILE
 from tissuebridge.qupath.store import QuPathStore, classes_of
 from tissuebridge.writeback.apply import as_written, write_back
 from tissuebridge.writeback.reconcile import Changes, parents_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from tissuebridge.objects import PathClass, PathObject
 from tissuebridge.project.entry_files import EntryFiles
 from tissuebridge.project.flat import flattened, halves, unflattened
-from tissuebridge.project.paquo import check_heap, start_java
+from tissuebridge.project.paquo.java import check_heap, start_java
 from tissuebridge.project.qupath_project import QuPathImage
 from tissuebridge.writeback.apply import Loaded
 from tissuebridge.writeback.reconcile import Changes

@@ -129,10 +129,10 @@ def test_no_java_for_what_needs_none(project: QuPathProject) -> None:
 
 
 def test_the_same_groovy_runs_in_qupaths_own_scripting(project: QuPathProject, tmp_path: Path) -> None:
-    from tissuebridge.project import paquo
+    from tissuebridge.project.paquo import java as qupath_java
 
     image = named(project, "section 1 ä")
-    source = Path(paquo.__file__).with_name("objects.groovy")
+    source = Path(qupath_java.__file__).with_name("objects.groovy")
     text = (
         f"def bulk = new GroovyClassLoader(this.class.classLoader).parseClass(new File('{source}'))\n"
         "def packed = bulk.pack(hierarchy)\n"
@@ -141,6 +141,6 @@ def test_the_same_groovy_runs_in_qupaths_own_scripting(project: QuPathProject, t
     engine = java("javax.script.ScriptEngineManager")(
         java("qupath.lib.gui.scripting.languages.ScriptLanguageProvider").class_.getClassLoader()
     ).getEngineByName("groovy")
-    engine.put("hierarchy", paquo._hierarchy(image.entry.files.data))
+    engine.put("hierarchy", qupath_java.hierarchy_of(image.entry.files.data))
 
     assert int(engine.eval(text)) == len(image.objects()) + 1  # one is on another z-slice

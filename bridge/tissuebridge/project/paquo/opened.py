@@ -1,78 +1,19 @@
-"""QuPath itself, in a JVM inside this process: the only file that imports paquo and jpype, and only when asked.
-
-paquo finds QuPath and starts its Java; projects are opened with paquo, objects cross in bulk (`flat`, and
-`objects.groovy` on the other side). paquo's own saving is never used: it saves on leaving a `with` block,
-whatever happened, and skips images silently; `Entry` objects here save once, when told.
-
-A process has one JVM. It cannot be forked after that: start other processes with spawn.
-"""
+"""A QuPath project and its images, opened in the JVM."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.resources
-import json
-import logging
-import os
-import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tissuebridge.errors import (
-    ImageError,
-    InputRefused,
-    JavaExhausted,
-    ResourceLimit,
-    StorageError,
-    TissuebridgeError,
-    UsageError,
-)
+from tissuebridge.errors import ImageError, InputRefused, StorageError
 from tissuebridge.project.base import Level
-from tissuebridge.project.flat import (
-    FlatObjects,
-    decoded,
-    encoded,
-    geometries_of,
-    rings_of,
-    with_rings,
-    wkb_of,
-)
-
-JAVA_OPTIONS: Final = "PAQUO_JAVA_OPTS"
-LEAST_HEAP: Final = 2 * 2**30
-HEAP_SHARE: Final = 0.6
-"""Of the machine's memory; a limit, which Java takes only as far as it needs."""
-OBJECT_BYTES: Final = 9_000
-"""Java's memory for one detection while it is made, saved and read again: 1,000,000 in 9 GB."""
-DATA_FACTOR: Final = 26
-"""Java's memory for a byte of `data.qpdata`: 346 MB hold 1,000,000 detections."""
-
-_INSTALL: Final = "Install it: pip install 'tissuebridge[qupath]'."
-_FIND: Final = "Install QuPath 0.6 or newer, and set PAQUO_QUPATH_DIR to its folder."
-_ARRAYS: Final = {
-    "ids": np.int64,
-    "kind": np.int8,
-    "flags": np.int8,
-    "path_class": np.int32,
-    "name": np.int32,
-    "plane": np.int32,
-    "class_colors": np.int32,
-    "metadata_ends": np.int32,
-    "metadata_keys": np.int32,
-    "metadata_values": np.int32,
-    "measurement_ends": np.int32,
-    "measurement_names": np.int32,
-    "measurement_values": np.float64,
-}
-
-_log = logging.getLogger(__name__)
+from tissuebridge.project.flat import FlatObjects
+from tissuebridge.project.paquo.arrays import flat_of, java_array, map_of
+from tissuebridge.project.paquo.java import from_java, hierarchy_of, objects_class, start_java
 
 
 class OpenProject:
@@ -197,7 +138,7 @@ class OpenEntry:
             ResourceLimit: Java's memory does not suffice.
         """
         with from_java(f"{self.what}: {data.name} cannot be read", InputRefused):
-            return _flat(objects_class().pack(_hierarchy(data)))
+            return flat_of(objects_class().pack(hierarchy_of(data)))
 
     def load(self) -> FlatObjects:
         """Loads the image's data for a change, and gives its objects.
@@ -208,7 +149,7 @@ class OpenEntry:
         """
         with from_java(f"{self.what}: its data cannot be read", InputRefused):
             self._data = self._entry.readImageData()
-            return _flat(objects_class().pack(self._data.getHierarchy()))
+            return flat_of(objects_class().pack(self._data.getHierarchy()))
 
     def change(
         self,
@@ -232,12 +173,12 @@ class OpenEntry:
             InputRefused: QuPath refused; the loaded data is of no use any more.
         """
         with from_java(f"{self.what}: its objects could not be changed", InputRefused):
-            new, below = objects_class().unpack(_map(added)), parents
+            new, below = objects_class().unpack(map_of(added)), parents
             if snapshot is not None and returned is not None and len(returned):
-                old = objects_class().chosen(_hierarchy(snapshot), _java(returned))
+                old = objects_class().chosen(hierarchy_of(snapshot), java_array(returned))
                 below = np.concatenate([parents, np.array(objects_class().parentsOf(old)).reshape(-1, 2)])
                 new.addAll(old)
-            objects_class().change(self._data.getHierarchy(), _java(gone), new, _java(below))
+            objects_class().change(self._data.getHierarchy(), java_array(gone), new, java_array(below))
 
     def save(self) -> None:
         """Saves the changed data, as QuPath does: over the old file. Take a snapshot before.
@@ -324,201 +265,6 @@ def create_project(file: Path) -> OpenProject:
     with from_java(f"{file}: QuPath cannot make the project", InputRefused):
         QuPathProject(file, mode="x").save()
     return OpenProject(file)
-
-
-# ---- The JVM ----------------------------------------------------------------------------------------------
-
-
-@cache
-def start_java() -> str:
-    """Starts QuPath's Java in this process, once; gives QuPath's version.
-
-    Raises:
-        UsageError: paquo or QuPath is missing.
-        ResourceLimit: Java could not get its memory.
-    """
-    options = _java_options()
-    os.environ[JAVA_OPTIONS] = json.dumps(options)
-    try:
-        importlib.import_module("paquo.projects")  # sets QuPath's logging to DEBUG, so before it is set here
-        from paquo.java import LogManager, System, qupath_version
-    except ModuleNotFoundError as error:
-        raise UsageError(f"QuPath projects need paquo ({error}). {_INSTALL}") from error
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"QuPath was not found: {error}. {_FIND}") from error
-    except (OSError, RuntimeError) as error:
-        raise ResourceLimit(f"QuPath's Java does not start with {' '.join(options)}: {error}") from error
-    # Standard output is for results.
-    System.setOut(System.err)
-    # What QuPath warns of on opening images (no objective power) is not ours to tell; its errors are.
-    for name in ("qupath", "paquo"):
-        logging.getLogger(name).setLevel(
-            logging.ERROR if _log.getEffectiveLevel() > logging.INFO else logging.INFO
-        )
-    if LogManager is not None:
-        LogManager.setError()
-    _log.info("QuPath %s started with %s", qupath_version, " ".join(options))
-    return str(qupath_version)
-
-
-def check_heap(what: str, data_bytes: int, new_objects: int) -> None:
-    """Refuses a change that Java's memory would not suffice for, before it is begun.
-
-    Raises:
-        ResourceLimit: Says how much is needed.
-    """
-    from jpype import JClass
-
-    needed = DATA_FACTOR * data_bytes + OBJECT_BYTES * new_objects
-    heap = int(JClass("java.lang.Runtime").getRuntime().maxMemory())
-    if needed > heap:
-        give = -(-needed // 2**30) + 1
-        raise ResourceLimit(
-            f"{what}: {data_bytes / 1e6:,.0f} MB of objects and {new_objects:,} new ones need about "
-            f"{needed / 1e9:.1f} GB of Java's memory, which has {heap / 1e9:.1f} GB. "
-            f"Set {JAVA_OPTIONS}='[\"-Xmx{give}g\"]', on a machine that has as much."
-        )
-
-
-@cache
-def objects_class() -> Any:
-    """The class of `objects.groovy`, compiled by QuPath's own Groovy."""
-    start_java()
-    from jpype import JClass
-
-    text = importlib.resources.files(__package__).joinpath("objects.groovy").read_text("utf-8")
-    return JClass(JClass("groovy.lang.GroovyClassLoader")().parseClass(text))
-
-
-@contextmanager
-def from_java(what: str, kind: type[TissuebridgeError]) -> Iterator[None]:
-    """Makes an error of Java one of ours; a lack of memory is always `ResourceLimit`.
-
-    Raises:
-        TissuebridgeError: Of the kind; with Java's message, without its stack.
-    """
-    import jpype
-
-    try:
-        yield
-    except jpype.JException as error:
-        _log.info("%s: %s", what, error.stacktrace())
-        name, said = type(error).__name__, str(error.getMessage())
-        causes = _causes(error)
-        if any(cause.endswith(("OutOfMemoryError", "StackOverflowError")) for cause in causes):
-            raise JavaExhausted(
-                f"{what}: Java's memory does not suffice ({causes[-1].rpartition('.')[2]}). "
-                f'Set {JAVA_OPTIONS}=\'["-Xmx8g", "-Xss16m"]\' or more.'
-            ) from None
-        raise kind(f"{what}: {said} ({name.rpartition('.')[2]})") from None
-    except OverflowError as error:
-        raise ResourceLimit(f"{what}: {error}") from error
-
-
-def _causes(error: Any) -> list[str]:
-    names: list[str] = []
-    while error is not None and len(names) < 10:
-        names.append(str(error.getClass().getName()))
-        error = error.getCause()
-    return names
-
-
-def _java_options() -> list[str]:
-    """What a person set, else a heap for this machine; Ctrl-C stays Python's (-Xrs) in any case."""
-    given = os.environ.get(JAVA_OPTIONS)
-    if given is None:
-        options = [f"-Xmx{max(LEAST_HEAP, int(HEAP_SHARE * _memory())) // 2**20}m"]
-    else:
-        try:
-            options = json.loads(given) if given.lstrip().startswith("[") else shlex.split(given)
-        except ValueError as error:
-            raise UsageError(
-                f"{JAVA_OPTIONS}={given}: neither options nor a JSON list of them: {error}"
-            ) from error
-    extra = [option for option in ("-Xrs", "-Djava.awt.headless=true") if option not in options]
-    return [*map(str, options), *extra]
-
-
-def _memory() -> int:
-    if sys.platform == "win32":
-        return LEAST_HEAP * 4
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _hierarchy(data: Path) -> Any:
-    from jpype import JClass
-
-    return JClass("qupath.lib.io.PathIO").readHierarchy(JClass("java.io.File")(str(data)).toPath())
-
-
-# ---- Arrays there and back --------------------------------------------------------------------------------
-
-
-def _flat(packed: Any) -> FlatObjects:
-    def array(name: str) -> NDArray[Any]:
-        return np.array(packed.get(name))
-
-    def raw(name: str) -> tuple[bytes, NDArray[np.int32]]:
-        return array(name).tobytes(), array(f"{name}_ends")
-
-    return FlatObjects(
-        ids=array("ids").reshape(-1, 2),
-        kind=array("kind").view(np.uint8),
-        flags=array("flags").view(np.uint8),
-        path_class=array("path_class"),
-        name=array("name"),
-        parent=array("parent"),
-        plane=array("plane").reshape(-1, 3),
-        classes=decoded(*raw("classes")),
-        class_colors=array("class_colors"),
-        strings=decoded(*raw("strings")),
-        metadata_ends=array("metadata_ends"),
-        metadata_keys=array("metadata_keys"),
-        metadata_values=array("metadata_values"),
-        measurement_ends=array("measurement_ends"),
-        measurement_names=array("measurement_names"),
-        measurement_values=array("measurement_values"),
-        geometries=with_rings(geometries_of(*raw("geometries")), array("rings"), array("rings_ends")),
-        nuclei=geometries_of(*raw("nuclei")),
-    )
-
-
-def _map(flat: FlatObjects) -> Any:
-    from jpype import JClass
-
-    out = JClass("java.util.HashMap")()
-    for name, dtype in _ARRAYS.items():
-        array = getattr(flat, name)
-        out.put(name, _java(array.view(dtype) if array.dtype.itemsize == 1 else array.astype(dtype)))
-    _put(out, "classes", *encoded(flat.classes))
-    _put(out, "strings", *encoded(flat.strings))
-    rings, ends, others = rings_of(flat)
-    out.put("rings", _java(rings))
-    out.put("rings_ends", _java(ends))
-    _put(out, "geometries", *wkb_of(others))
-    _put(out, "nuclei", *wkb_of(flat.nuclei))
-    return out
-
-
-def _put(out: Any, name: str, raw: NDArray[np.uint8], ends: NDArray[np.int32]) -> None:
-    out.put(name, _java(raw.view(np.int8)))
-    out.put(f"{name}_ends", _java(ends))
-
-
-def _java(array: NDArray[Any]) -> Any:
-    """A Java array of the numbers, row by row."""
-    import jpype
-
-    kinds: dict[Any, Any] = {
-        np.int8: jpype.JByte,
-        np.int32: jpype.JInt,
-        np.int64: jpype.JLong,
-        np.float32: jpype.JFloat,
-        np.float64: jpype.JDouble,
-    }
-    kind = kinds[array.dtype.type]
-    flat = np.ascontiguousarray(array).ravel()
-    return jpype.JArray(kind)(flat) if flat.size else jpype.JArray(kind)(0)
 
 
 def _color(color: Sequence[int] | None) -> Any:
