@@ -48,7 +48,7 @@ def run(folder: Path, count: int, rounds: int, *, with_loop: bool) -> None:
         ways: dict[str, Callable[..., None]] = {"bulk": bulk} | ({"loop": loop} if with_loop else {})
         for way, add in ways.items():
             opened = create_project(folder / f"{way} {number}" / "project.qpproj")
-            entry_id = opened.add_image(folder / "image.png")
+            entry_id = opened.add_image(folder / "image.png", 0.5)
             opened.sync()
             entry = next(e for e in read_entries(opened.file) if e.id == entry_id)
             store = opened.entry(entry_id)

@@ -95,16 +95,6 @@ class FolderImage:
         return pixel_size_um
 
     @property
-    def given_um(self) -> float | None:
-        """The pixel size that is used since the file tells none; None where it tells one.
-
-        Raises:
-            CalibrationError: It tells none, and none was given.
-            ImageError: The file cannot be read.
-        """
-        return self.pixel_size_um if self._header.is_given else None
-
-    @property
     def metadata(self) -> Mapping[str, str]:
         """None: a folder has no place for it."""
         return {}
@@ -150,7 +140,7 @@ class FolderImage:
                     return _Header(full, error)
                 _log.warning("%s; %g um, as given, is used", error, self._given_um)
                 own_um = None
-        return _Header(full, self._believed(own_um), own_um is None)
+        return _Header(full, self._believed(own_um))
 
     def _believed(self, own_um: float | None) -> float | CalibrationError:
         given_um = self._given_um
@@ -176,7 +166,6 @@ class _Header:
 
     full: Level
     pixel_size_um: float | CalibrationError
-    is_given: bool = False
 
 
 class FolderProject:

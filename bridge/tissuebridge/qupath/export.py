@@ -54,7 +54,7 @@ def project_of_folder(folder: FolderProject, target: Path, told: Told) -> Path:
     opened = create_project(file)
     splits = {name: split for split, names in (folder.splits or {}).items() for name in names}
     for done, image in enumerate(folder.images, 1):
-        entry_id = opened.add_image(image.path.resolve(), image.given_um)
+        entry_id = opened.add_image(image.path.resolve(), image.pixel_size_um)
         if image.name in splits:
             opened.set_metadata(entry_id, SPLIT_KEY, splits[image.name])
         told(done, len(folder.images))

@@ -48,12 +48,12 @@ class OpenProject:
                 return OpenEntry(entry, str(entry.getImageName()))
         raise InputRefused(f"{self.file}: QuPath finds no image with the entry ID {entry_id}")
 
-    def add_image(self, path: Path, pixel_size_um: float | None = None) -> str:
+    def add_image(self, path: Path, pixel_size_um: float) -> str:
         """Adds the first image of a file to the project; gives its entry ID.
 
         Args:
             path: The file.
-            pixel_size_um: Set in QuPath, for a file that has none.
+            pixel_size_um: Set in QuPath where it finds none in the file.
 
         Raises:
             ImageError: QuPath cannot read the file.
@@ -65,8 +65,8 @@ class OpenProject:
                 entry = self._paquo.add_image(path, return_list=True)[0].java_object
             except (OSError, RuntimeError) as error:
                 raise ImageError(f"{path}: QuPath cannot read it: {error}") from error
-            if pixel_size_um is not None:
-                data = entry.readImageData()
+            data = entry.readImageData()
+            if not data.getServer().getPixelCalibration().hasPixelSizeMicrons():
                 builder = JClass("qupath.lib.images.servers.ImageServerMetadata$Builder")
                 sized = builder(data.getServerMetadata()).pixelSizeMicrons(pixel_size_um, pixel_size_um)
                 data.updateServerMetadata(sized.build())
