@@ -51,6 +51,18 @@ class Analysis {
         return told
     }
 
+    /** Takes away what runs wrote and nobody touched: of one run ('' for all), as one event. */
+    static String remove(PathObjectHierarchy hierarchy, String run, Closure<?> log) {
+        List<PathObject> ours = hierarchy.getAllObjects(false).findAll { PathObject obj ->
+            Results.runOf(obj) != null && (run.isEmpty() || Results.runOf(obj).startsWith(run))
+        } as List<PathObject>
+        List<PathObject> gone = ours.findAll { PathObject obj -> Results.isUntouched(obj) }
+        apply(hierarchy, gone, [])
+        String told = "${gone.size()} removed, ${ours.size() - gone.size()} kept".toString()
+        log.call(told)
+        return told
+    }
+
     static AnalysisResult run(ImageServer<BufferedImage> server, Geometry area, String proposal, Map<String, Object> options, Closure<?> log) {
         Client client = connected(options)
         int[] told = [-1] as int[]
@@ -103,14 +115,14 @@ class Analysis {
     static Geometry areaOf(PathObjectHierarchy hierarchy) {
         List<Geometry> areas = []
         for (PathObject obj : hierarchy.getSelectionModel().getSelectedObjects())
-            if (obj.hasROI() && obj.getROI().isArea() && !obj.isDetection()) areas.add(obj.getROI().getGeometry())
+            if (obj.hasROI() && obj.getROI().isArea() && !obj.isDetection()) areas.add(Objects.shapeOf(obj.getROI()))
         if (areas.isEmpty())
             for (PathObject obj : hierarchy.getAnnotationObjects())
                 if (String.valueOf(obj.getPathClass()) == "Region*" && obj.getROI().isArea() && Results.runOf(obj) == null)
-                    areas.add(obj.getROI().getGeometry())
+                    areas.add(Objects.shapeOf(obj.getROI()))
         if (areas.isEmpty() && hierarchy.getTMAGrid() != null)
             for (TMACoreObject core : hierarchy.getTMAGrid().getTMACoreList())
-                if (!core.isMissing()) areas.add(core.getROI().getGeometry())
+                if (!core.isMissing()) areas.add(Objects.shapeOf(core.getROI()))
         return areas.isEmpty() ? null : GeometryTools.ensurePolygonal(GeometryTools.union(areas))
     }
 

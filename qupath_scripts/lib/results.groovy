@@ -16,7 +16,12 @@ import org.locationtech.jts.geom.Coordinate
 import org.locationtech.jts.geom.CoordinateSequence
 import org.locationtech.jts.geom.CoordinateSequenceFilter
 import org.locationtech.jts.geom.Geometry
+import org.locationtech.jts.geom.GeometryFactory
+import org.locationtech.jts.geom.LinearRing
+import org.locationtech.jts.geom.MultiPoint
+import org.locationtech.jts.geom.MultiPolygon
 import org.locationtech.jts.geom.Point
+import org.locationtech.jts.geom.Polygon
 import org.locationtech.jts.index.strtree.STRtree
 import org.locationtech.jts.io.ByteOrderValues
 import org.locationtech.jts.io.WKBReader
@@ -153,10 +158,10 @@ class Results {
         add(digest, (of == null || of == PathClass.NULL_CLASS ? "" : of.toString()).getBytes(StandardCharsets.UTF_8))
         add(digest, (obj.getName() == null ? "" : obj.getName()).getBytes(StandardCharsets.UTF_8))
         ROI roi = obj.getROI()
-        Geometry shape = roi.getGeometry()
+        Geometry shape = Objects.shapeOf(roi)
         add(digest, canonical(roi instanceof EllipseROI ? shape.getEnvelope() : shape))
         if (obj instanceof PathCellObject && ((PathCellObject) obj).getNucleusROI() != null)
-            add(digest, canonical(((PathCellObject) obj).getNucleusROI().getGeometry()))
+            add(digest, canonical(Objects.shapeOf(((PathCellObject) obj).getNucleusROI())))
         return digest.digest().encodeHex().toString().substring(0, 32)
     }
 
@@ -183,7 +188,34 @@ class Results {
             simplifier.setEnsureValid(false)
             corners = simplifier.getResultGeometry().norm()
         }
-        return new WKBWriter(2, ByteOrderValues.LITTLE_ENDIAN).write(corners)
+        return new WKBWriter(2, ByteOrderValues.LITTLE_ENDIAN).write(inOrderOfGeos(corners))
+    }
+
+    /** A normalised geometry with holes and parts as Python's GEOS sorts them: those of more vertices first. */
+    static Geometry inOrderOfGeos(Geometry normal) {
+        GeometryFactory factory = normal.getFactory()
+        if (normal instanceof Polygon) {
+            Polygon polygon = (Polygon) normal
+            List<LinearRing> holes = []
+            for (int i = 0; i < polygon.getNumInteriorRing(); i++) holes.add(polygon.getInteriorRingN(i))
+            holes.sort { LinearRing one, LinearRing other -> -compared(one, other) }
+            return factory.createPolygon(polygon.getExteriorRing(), holes as LinearRing[])
+        }
+        int n = normal.getNumGeometries()
+        if (n < 2) return normal
+        List<Geometry> parts = []
+        for (int i = 0; i < n; i++) parts.add(inOrderOfGeos(normal.getGeometryN(i)))
+        parts.sort { Geometry one, Geometry other -> -compared(one, other) }
+        return normal instanceof MultiPolygon ? factory.createMultiPolygon(parts as Polygon[])
+            : normal instanceof MultiPoint ? factory.createMultiPoint(parts as Point[])
+            : factory.createGeometryCollection(parts as Geometry[])
+    }
+
+    static int compared(Geometry one, Geometry other) {
+        Geometry first = one instanceof Polygon ? ((Polygon) one).getExteriorRing() : one
+        Geometry second = other instanceof Polygon ? ((Polygon) other).getExteriorRing() : other
+        int bySize = Integer.compare(first.getNumPoints(), second.getNumPoints())
+        return bySize != 0 ? bySize : first.compareTo(second)
     }
 
     // ---- What a run may replace -----------------------------------------------------------------------------
@@ -209,7 +241,7 @@ class Results {
         Geometry area = null
         for (PathObject obj : kept) {
             if (obj.isAnnotation() && obj.getROI().isArea())
-                area = area == null ? obj.getROI().getGeometry() : area.union(obj.getROI().getGeometry())
+                area = area == null ? Objects.shapeOf(obj.getROI()) : area.union(Objects.shapeOf(obj.getROI()))
             else for (Coordinate at : centersOf(obj)) cells.insert(new org.locationtech.jts.geom.Envelope(at), at)
         }
         List<PathObject> added = new ArrayList<>()
@@ -247,7 +279,7 @@ class Results {
 
     /** Cuts a region at kept ones; tells whether anything is left of it. */
     static boolean clip(PathObject obj, Geometry area) {
-        Geometry outline = obj.getROI().getGeometry()
+        Geometry outline = Objects.shapeOf(obj.getROI())
         if (!outline.intersects(area)) return true
         Geometry left = GeometryTools.ensurePolygonal(outline.difference(area))
         if (left.isEmpty()) return false

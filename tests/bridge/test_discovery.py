@@ -61,7 +61,7 @@ def test_a_server_removes_its_own_file_and_no_other(tmp_path: Path) -> None:
 def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StorageError, match="--discovery"):
+    with pytest.raises(StorageError, match="writable"):
         discovery.write(SERVER, tmp_path / "file" / "server.json")
 
 

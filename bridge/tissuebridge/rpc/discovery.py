@@ -67,7 +67,7 @@ def write(discovery: Discovery, path: Path) -> None:
             temporary.unlink(missing_ok=True)
         raise StorageError(
             f"{path}: the server's address cannot be written ({error.strerror}); "
-            "choose a folder you may write to with --discovery FILE"
+            "make its folder writable for you"
         ) from error
 
 

@@ -10,10 +10,14 @@ public final class TissuebridgeException extends Exception {
     /**
      * @param kind name of the error
      * @param message what is wrong, where, and the cure
-     * @param cause or null
+     * @param cause kept as suppressed, or null
      */
     public TissuebridgeException(String kind, String message, Throwable cause) {
-        super(message, cause);
+        super(message);
+        if (cause != null) {
+            // Not as the cause: QuPath shows the innermost cause's message, and the cure would be lost.
+            addSuppressed(cause);
+        }
         this.kind = kind;
     }
 
