@@ -56,7 +56,13 @@ def server(place: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def script(
-    name: str, project: QuPathProject, place: Path, *, image: str | None = None, text: str = ""
+    name: str,
+    project: QuPathProject,
+    place: Path,
+    *,
+    image: str | None = None,
+    text: str = "",
+    jar: Path = JAR,
 ) -> tuple[int, str]:
     """Runs a script as QuPath's own command does; without an image, for all of the project."""
     qupath = Path(os.environ["PAQUO_QUPATH_DIR"])
@@ -67,7 +73,7 @@ def script(
     done = subprocess.run(
         [
             str(qupath / "lib" / "runtime" / "bin" / "java"), "-Xmx2g", f"-Djava.util.prefs.userRoot={place}",
-            "-cp", f"{qupath / 'lib' / 'app' / '*'}{os.pathsep}{JAR}", "qupath.QuPath", "script",
+            "-cp", f"{qupath / 'lib' / 'app' / '*'}{os.pathsep}{jar}", "qupath.QuPath", "script",
             "-p", str(project.file), *(["-i", image] if image else []), "--save", str(path),
         ],
         capture_output=True, text=True, check=False, timeout=180, env={**os.environ, "XDG_STATE_HOME": str(place)},
@@ -176,3 +182,23 @@ def test_without_a_server_the_cure_is_told(project: QuPathProject, tmp_path: Pat
 
     assert code == 1
     assert "tissuebridge serve --model DIR" in told
+
+
+def test_a_script_starts_the_server_itself_once_it_is_installed(
+    project: QuPathProject, tmp_path: Path
+) -> None:
+    user_dir = tmp_path / "QuPath"
+    user_dir.mkdir()
+    assert main(["install-qupath", "--user-dir", str(user_dir)]) == 0
+    installed = user_dir / "extensions" / JAR.name
+    image = section(project)
+
+    code, told = script("analyse.groovy", project, tmp_path, image=image.entry.entry_name, jar=installed)
+
+    assert code == 0, told
+    assert len(ours(section(project))) > 20
+    # It ended with QuPath, and took its address with it.
+    deadline = time.monotonic() + 20
+    while (tmp_path / "tissuebridge" / "server.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

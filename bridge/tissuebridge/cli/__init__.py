@@ -22,6 +22,7 @@ from tissuebridge.cli import (
     doctor,
     evaluate,
     export,
+    install_qupath,
     propose,
     serve,
     spatial,
@@ -68,9 +69,10 @@ for _command in (
     export.export,
     doctor.doctor,
     doctor.repair,
+    install_qupath.install_qupath,
     serve.serve,
 ):
-    app.command(_command.__name__)(_interruptible(_command))
+    app.command(_command.__name__.replace("_", "-"))(_interruptible(_command))
 
 
 def _version(asked: bool) -> None:

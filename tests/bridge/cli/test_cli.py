@@ -248,10 +248,12 @@ def test_what_cannot_be_done_is_said(
     model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     code: int,
     fragment: str,
 ) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # a server may be running on this machine
     places = {"PROJECT": str(project), "MODEL": str(model), "OUT": str(tmp_path / "out")}
 
     got = main([places.get(word, word) for word in arguments])

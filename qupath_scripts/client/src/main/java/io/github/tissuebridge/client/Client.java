@@ -54,12 +54,13 @@ public final class Client implements AutoCloseable {
     }
 
     /**
-     * Connects to the server that runs on this machine.
+     * Connects to the server on this machine; where none runs, starts one with the Python that was installed for it.
      *
-     * @throws TissuebridgeException none left its address
+     * @throws TissuebridgeException none runs, and none can be started
+     * @throws InterruptedException this thread was interrupted while the server started
      */
-    public static Client connect() throws TissuebridgeException {
-        Discovery found = Discovery.read(Discovery.defaultPath());
+    public static Client connect() throws TissuebridgeException, InterruptedException {
+        Discovery found = LocalServer.find();
         return connect(found.address(), found.token(), null);
     }
 
