@@ -134,7 +134,8 @@ class Analysis {
         if (hierarchy.getTMAGrid() != null) containers.addAll(hierarchy.getTMAGrid().getTMACoreList())
         for (PathObject obj : hierarchy.getAnnotationObjects())
             if (String.valueOf(obj.getPathClass()) == "Region*" && obj.getROI().isArea() && Results.runOf(obj) == null) containers.add(obj)
-        for (int i = 0; i < added.size(); i++) {
+        // A polygon's centroid takes a while: not where there is nothing to lie below.
+        for (int i = 0; i < added.size() && !containers.isEmpty(); i++) {
             double x = added.get(i).getROI().getCentroidX(), y = added.get(i).getROI().getCentroidY()
             PathObject outer = containers.find { PathObject one -> one.getROI().contains(x, y) }
             if (outer != null) put(parents, i, outer.getID())
