@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tissuebridge.cli import main
-from tissuebridge.objects import PathClass, PathObject, object_digest, provenance
+from tissuebridge.objects import PathClass, PathObject, Provenance, is_persons, object_digest, provenance
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
+from tissuebridge.proposals.review import state_of
 from tissuebridge.qupath.store import QuPathStore
 from tissuebridge.writeback.apply import write_back
 from tissuebridge.writeback.reconcile import ROOT, Changes, untouched
@@ -202,3 +204,35 @@ def test_a_script_starts_the_server_itself_once_it_is_installed(
     while (tmp_path / "tissuebridge" / "server.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_reviewed_in_qupath_proposals_are_a_persons_as_python_sees_it(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    image = section(project)
+    assert script("propose.groovy", project, place, image=image.entry.entry_name)[0] == 0
+    proposed = ours(section(project))
+    text = (SCRIPTS / "review_proposals.groovy").read_text("utf-8")
+    decided = text.replace("def ACCEPT = [:]", "def ACCEPT = ['colour 1': 'Stroma', 'Nucleus': 'Tumor cell']")
+    decided = decided.replace("def REJECT = []", "def REJECT = ['colour 2']").replace(
+        "REVIEWER = ''", "REVIEWER = 'A'"
+    )
+
+    code, told = script("decide.groovy", project, place, image=image.entry.entry_name, text=decided)
+
+    assert code == 0, told
+    now = ours(section(project))
+    states: dict[tuple[str | None, str], int] = {}
+    for obj in now.values():
+        assert state_of(obj) != "edited"
+        states[obj.class_name, state_of(obj)] = states.get((obj.class_name, state_of(obj)), 0) + 1
+        assert is_persons(obj) == (state_of(obj) == "accepted")
+    before = Counter(obj.class_name for obj in proposed.values())
+    assert states["Stroma", "accepted"] == before["Proposed: colour 1"]
+    assert states["Tumor cell", "accepted"] == before["Proposed: Nucleus"]
+    assert states["Proposed: colour 2", "rejected"] == before["Proposed: colour 2"]
+    accepted = next(obj for obj in now.values() if obj.class_name == "Stroma")
+    assert (provenance(accepted) or Provenance("", "", "", "", "")).reviewer == "A"
+    code, told = script("propose.groovy", project, place, image=image.entry.entry_name)
+    assert code == 0
+    assert {key for key, obj in now.items() if state_of(obj) == "accepted"} <= set(ours(section(project)))

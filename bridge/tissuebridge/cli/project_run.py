@@ -56,7 +56,7 @@ def go_through(
         done, failed = each_image(_Chosen(project, images), one)
     if json:
         print_json({"run": run.run_id, "project": str(project.file), "images": done, "failed": failed})
-    elif done:
+    elif done and run.can_be_undone:
         typer.echo(f"run {run.run_id}; take it back with: tissuebridge undo {run.run_id} {project.file}")
     refuse_failures(done, failed)
 

@@ -25,7 +25,7 @@ from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.qupath.store import QuPathStore, classes_of
 from tissuebridge.writeback.apply import as_written, write_back
 from tissuebridge.writeback.reconcile import Changes, Deleted, Source, reconciled
-from tissuebridge.writeback.runs import FAILED, WRITTEN, ImageRecord, RunRecord, Runs
+from tissuebridge.writeback.runs import FAILED, UNDO, WRITTEN, ImageRecord, RunRecord, Runs
 from tissuebridge.writeback.undo import remove_image, undo_image
 
 CLASSES: Final = ("classifiers", "classes.json")
@@ -50,6 +50,11 @@ class ProjectRun:
     def run_id(self) -> str:
         """The run's id."""
         return self._record.run
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Whether it is no undoing itself."""
+        return self._record.command != UNDO
 
     def is_done(self, image: QuPathImage) -> bool:
         """Whether the run has written the image already, before it was interrupted."""

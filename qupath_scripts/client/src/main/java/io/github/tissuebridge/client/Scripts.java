@@ -13,7 +13,7 @@ import java.util.List;
  */
 public final class Scripts {
 
-    private static final List<String> SOURCES = List.of("objects.groovy", "results.groovy", "analysis.groovy");
+    private static final List<String> SOURCES = List.of("objects.groovy", "results.groovy", "review.groovy", "analysis.groovy");
 
     private static Class<?> loaded;
 
