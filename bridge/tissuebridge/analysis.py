@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
@@ -30,7 +31,7 @@ from tissuebridge.objects import (
     PathClass,
     PathObject,
     Provenance,
-    with_provenance,
+    all_with_provenance,
 )
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.project.base import ImageIdentity
@@ -40,6 +41,8 @@ from tissuemodel.labels import IGNORE_LABEL
 
 OBJECT_NAMESPACE: Final = UUID("6f1d3a52-0c3e-5b8e-9a57-2d9b1c64e7a0")
 """The namespace of the ids (UUIDv5) of all objects that an analysis writes. Never change it."""
+_CHUNK: Final = 8192
+"""Objects that are marked at once: quick in bulk, and never all of a slide's in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +156,15 @@ class Analysis:
 
     def region_objects(self) -> Iterator[PathObject]:
         """Regions as annotations, with their area in um²."""
-        um2, marked = self.image.pixel_size_um**2, self._marker()
+        return self._marked(self._bare_regions())
+
+    def cell_objects(self) -> Iterator[PathObject]:
+        """Cells as detections: discs of the trained diameter (or points), score per class, region context."""
+        return self._marked(self._bare_cells())
+
+    def _bare_regions(self) -> Iterator[tuple[PathObject, str]]:
+        """Regions without id and provenance, each with its key."""
+        um2 = self.image.pixel_size_um**2
         for region in self.regions:
             name = self.model.region_classes[region.class_index]
             key = f"region|{name}|{region.row}|{region.col}" + (f"|{region.block}" if region.block else "")
@@ -163,11 +174,11 @@ class Analysis:
                 path_class=self._path_class(name),
                 measurements={"Area µm^2": region.polygon.area * um2},
             )
-            yield marked(obj, key)
+            yield obj, key
 
-    def cell_objects(self) -> Iterator[PathObject]:
-        """Cells as detections: discs of the trained diameter (or points), score per class, region context."""
-        names, cells, marked = self.model.cell_classes, self.cells, self._marker()
+    def _bare_cells(self) -> Iterator[tuple[PathObject, str]]:
+        """Cells without id and provenance, each with its key."""
+        names, cells = self.model.cell_classes, self.cells
         measured = self.model.numbers
         for place, geometry in enumerate(self._cell_geometries()):
             name = names[cells.class_index[place]]
@@ -179,16 +190,19 @@ class Analysis:
                 measurements=dict(zip(measured, cells.scores[place].tolist(), strict=True)),
                 metadata=self._region_context(int(cells.region_index[place])),
             )
-            yield marked(obj, f"cell|{name}|{row}|{col}")
+            yield obj, f"cell|{name}|{row}|{col}"
 
-    def _marker(self) -> Callable[[PathObject, str], PathObject]:
-        """Gives an object its id (UUIDv5 of image, model, parameters and the object's key) and its provenance."""
+    def _marked(self, objects: Iterator[tuple[PathObject, str]]) -> Iterator[PathObject]:
+        """Gives objects their ids (UUIDv5 of image, model, parameters and the object's key) and their provenance."""
         prefix = f"{self.image.key()}|{self.model.digest}|{self.parameters_digest()}|"
         origin = Provenance(self.run_id, self.method, self.model.name, self.model.digest, __version__)
         told = {PARAMETERS: self.parameters_in_short} if self.parameters else {}
-        return lambda obj, key: with_provenance(
-            replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key), metadata={**obj.metadata, **told}), origin
-        )
+        while chunk := list(islice(objects, _CHUNK)):
+            named = [
+                replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key), metadata={**obj.metadata, **told})
+                for obj, key in chunk
+            ]
+            yield from all_with_provenance(named, origin)
 
     def _cell_geometries(self) -> NDArray[np.object_] | list[BaseGeometry]:
         if self.cells_as_points:

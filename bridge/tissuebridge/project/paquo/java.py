@@ -23,8 +23,8 @@ HEAP_SHARE: Final = 0.6
 """Of the machine's memory; a limit, which Java takes only as far as it needs."""
 OBJECT_BYTES: Final = 9_000
 """Java's memory for one detection while it is made, saved and read again: 1,000,000 in 9 GB."""
-DATA_FACTOR: Final = 26
-"""Java's memory for a byte of `data.qpdata`: 346 MB hold 1,000,000 detections."""
+DATA_FACTOR: Final = 16
+"""Java's memory for a byte of `data.qpdata` that is loaded, taken out and saved: 410 MB hold 1,000,000 detections."""
 
 _INSTALL: Final = "Install it: pip install 'tissuebridge[qupath]'."
 _FIND: Final = "Install QuPath 0.6 or newer, and set PAQUO_QUPATH_DIR to its folder."
