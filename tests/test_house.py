@@ -49,3 +49,14 @@ def test_imports_without_torch(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", search + code], timeout=120, check=False)
 
     assert done.returncode == 0
+
+
+def test_generated_code_is_what_the_protos_give(tmp_path: Path) -> None:
+    protos = sorted(path.relative_to(ROOT / "protos") for path in (ROOT / "protos").rglob("*.proto"))
+    outs = [f"--{kind}_out={tmp_path}" for kind in ("python", "mypy", "grpc_python", "mypy_grpc")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'protos'}", *outs, *map(str, protos)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
+
+    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*_pb2*.py*")}
+    there = (ROOT / "bridge" / "tissuebridge" / "rpc" / "v1").glob("*_pb2*.py*")
+    assert made == {path.relative_to(ROOT / "bridge"): path.read_text() for path in there}

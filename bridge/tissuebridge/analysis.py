@@ -35,6 +35,7 @@ from tissuebridge.objects import (
 )
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.project.base import ImageIdentity
+from tissuebridge.project.resample import to_full_resolution
 from tissuebridge.vectorize import RegionPolygon, discs
 from tissuemodel.detection import Candidates
 from tissuemodel.labels import IGNORE_LABEL
@@ -145,6 +146,14 @@ class Analysis:
         }
         return about | ({"parameters": self.parameters} if self.parameters else {})
 
+    def unfiltered(self) -> Analysis:
+        """The same with every candidate as a cell, before thresholds and across classes; ids stay what they are.
+
+        For whoever moves thresholds afterwards. A threshold so chosen is a filter, as a region of interest is: the ids
+        are those of the model's own thresholds.
+        """
+        return replace(self, cells=cells_of(self.candidates, self.labels, self.downsample, self.model))
+
     def objects(self) -> Iterator[PathObject]:
         """QuPath's objects: regions as annotations, then cells as detections; each with id and provenance.
 
@@ -236,6 +245,27 @@ class Analysis:
             float(self.min_region_area_um2),
         ]
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
+
+
+def cells_of(
+    found: Candidates, labels: NDArray[np.uint8], downsample: float, model: ModelDescription
+) -> Cells:
+    """Cells in full-resolution px, each with the region class at its peak.
+
+    Args:
+        found: Those candidates that are cells; places in px of the model's grid.
+        labels: uint8 (row, col) on that grid.
+        downsample: Full-resolution px per px of the grid.
+        model: The model that found them.
+    """
+    return Cells(
+        xy=to_full_resolution(found.xy, downsample),
+        class_index=found.class_index,
+        score=model.score_of(found.scores, found.class_index),
+        scores=found.scores,
+        region_index=labels[found.pixels[:, 0], found.pixels[:, 1]],
+        pixels=found.pixels,
+    )
 
 
 def write_label_map(path: Path, analysis: Analysis) -> None:

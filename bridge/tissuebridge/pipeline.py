@@ -21,13 +21,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from tissuebridge.analysis import Analysis, Cells, Summary, write_label_map
+from tissuebridge.analysis import Analysis, Cells, Summary, cells_of, write_label_map
 from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.journal import Journal
 from tissuebridge.objects import MISSING_CORE, REGION_OF_INTEREST, ObjectType, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, PixelSource
-from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of, to_full_resolution
+from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of
 from tissuebridge.project.statistics import colour_warning, image_statistics
 from tissuebridge.strips import Work, compute_missing
 from tissuebridge.tile_network import NetworkTiles
@@ -282,7 +282,7 @@ def analysis_of(
 ) -> Analysis:
     """What was found, as regions, cells and counts in full-resolution px and um^2."""
     grid, identity = work.grid, image.identity
-    cells = _cells(found.cells, found.labels, grid, model)
+    cells = cells_of(found.cells, found.labels, grid.downsample, model)
     pixel_um2 = (identity.pixel_size_um * grid.downsample) ** 2
     regions = polygonise(
         found.labels,
@@ -327,18 +327,6 @@ def _outdone_by_none(found: Candidates, model: ModelDescription) -> NDArray[np.b
     if model.cross_class_radius_um is None:
         return np.ones(len(found), np.bool_)
     return suppress_across_classes(found, model.cross_class_radius_um / model.pixel_size_um)
-
-
-def _cells(found: Candidates, labels: NDArray[np.uint8], grid: Grid, model: ModelDescription) -> Cells:
-    """Cells in full-resolution px, each with the region class at its peak."""
-    return Cells(
-        xy=to_full_resolution(found.xy, grid),
-        class_index=found.class_index,
-        score=model.score_of(found.scores, found.class_index),
-        scores=found.scores,
-        region_index=labels[found.pixels[:, 0], found.pixels[:, 1]],
-        pixels=found.pixels,
-    )
 
 
 def _counts(index: NDArray[np.uint8], names: Sequence[str]) -> dict[str, int]:

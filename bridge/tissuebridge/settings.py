@@ -53,18 +53,31 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path}: cannot be read: {reason}. Check the name.") from error
+    return settings_of(content, str(path))
+
+
+def settings_of(content: bytes, where: str) -> dict[str, Any]:
+    """Settings from TOML, as `read_settings`.
+
+    Args:
+        content: UTF-8.
+        where: What it is, for messages.
+
+    Raises:
+        UsageError: It is too large or not TOML, or has an unknown key or a value of a wrong type.
+    """
     if len(content) > MAX_SETTINGS_BYTES:
-        raise UsageError(f"{path}: more than {MAX_SETTINGS_BYTES} bytes. Is it the settings file?")
+        raise UsageError(f"{where}: more than {MAX_SETTINGS_BYTES} bytes. Is it the settings file?")
     try:
         settings = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f'{path}: this is not TOML: {error}. Quote texts and class names: "Tumor".'
+            f'{where}: this is not TOML: {error}. Quote texts and class names: "Tumor".'
         ) from error
     try:
         _checked(settings)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
     return settings
 
 

@@ -36,6 +36,9 @@ STATE_FILE: Final = "training.safetensors"
 """Where an unfinished training stands; gone when it is finished."""
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
+PRESET_NAMES: Final = ("compact", "paper")
+"""The keys of `tissuemodel.training.PRESETS`, which takes torch to import."""
+
 Numbers = Mapping[str, float | int | None]
 
 _log = logging.getLogger(__name__)

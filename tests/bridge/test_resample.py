@@ -122,7 +122,7 @@ def centroids(image: RGB, grid: Grid) -> NDArray[np.float64]:
     for x, y in to_grid(DOTS, grid):
         weight = dark * ((rows - y) ** 2 + (cols - x) ** 2 <= (radius + 1) ** 2)
         found.append(((weight * cols).sum() / weight.sum(), (weight * rows).sum() / weight.sum()))
-    return to_full_resolution(np.array(found), grid)
+    return to_full_resolution(np.array(found), grid.downsample)
 
 
 @pytest.mark.parametrize("kind", ["png", "subifds", "pages"])
@@ -144,7 +144,7 @@ def test_a_dot_lands_at_the_same_place_at_every_pixel_size_from_every_level(
 def test_points_go_to_the_grid_and_back() -> None:
     grid = Grid(10, 10, 2.5)
     np.testing.assert_allclose(to_grid(np.array([[5.0, 10.0]]), grid), [[2.0, 4.0]])
-    np.testing.assert_allclose(to_full_resolution(to_grid(DOTS, grid), grid), DOTS)
+    np.testing.assert_allclose(to_full_resolution(to_grid(DOTS, grid), grid.downsample), DOTS)
 
 
 # --- values ---

@@ -288,7 +288,7 @@ def test_with_a_certificate_pixels_travel_encrypted(serving: Callable[..., Serve
         ([b"\xff\xff\xff"], "INVALID_ARGUMENT", "cannot be decoded"),
         ([wire.AnalyzeRequest()], "INVALID_ARGUMENT", "must open with Start"),
         ([wire.AnalyzeRequest(block=wire.PixelBlock(id=1))], "INVALID_ARGUMENT", "must open with Start"),
-        ([start_message(), start_message()], "INVALID_ARGUMENT", "after Start only the blocks"),
+        ([start_message(), start_message()], "INVALID_ARGUMENT", "after the opening only the blocks"),
         ([start_message(), None], "INVALID_ARGUMENT", "closed its side"),
         ([start_message(tile_size=2**20)], "INVALID_ARGUMENT", "more than this server takes"),
         ([start_message(batch_size=200)], "INVALID_ARGUMENT", "more than this server takes"),

@@ -11,6 +11,7 @@ from tissuebridge.cli.console import load_starter, print_json, say
 from tissuebridge.errors import UsageError
 from tissuebridge.rpc.transport import DEFAULT_PORT
 from tissuebridge.server.serve import Server, ServerOptions
+from tissuebridge.server.trainer import default_training_place
 from tissuebridge.starter import STARTER_NAME
 
 
@@ -29,6 +30,12 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="0 for any free one.")] = DEFAULT_PORT,
     certificate: Annotated[Path | None, typer.Option("--certificate", metavar="PEM")] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="PEM")] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            "--training", metavar="DIR", help="Where clients' training sets and trained models lie."
+        ),
+    ] = None,
     reflection: Annotated[bool, typer.Option("--reflection", help="Describe the services to tools.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the address as one JSON document when ready.")
@@ -47,8 +54,10 @@ def serve(
 
     def ready(server: Server) -> None:
         if json:
-            print_json({"address": server.address, "models": sorted(models)})
-        say(f"serving {', '.join(sorted(models))} at {server.address}; Ctrl-C stops")
+            print_json({"address": server.address, "models": server.models})
+        say(f"serving {', '.join(server.models)} at {server.address}; Ctrl-C stops")
 
-    options = ServerOptions(host, port, certificate, key, reflection=reflection)
+    options = ServerOptions(
+        host, port, certificate, key, training=training or default_training_place(), reflection=reflection
+    )
     raise typer.Exit(serve_models(models, options, ready=ready))

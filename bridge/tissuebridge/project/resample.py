@@ -117,13 +117,13 @@ def to_grid(xy: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:
     return np.asarray(xy, np.float64) / grid.downsample
 
 
-def to_full_resolution(xy: NDArray[np.floating], grid: Grid) -> NDArray[np.float64]:
+def to_full_resolution(xy: NDArray[np.floating], downsample: float) -> NDArray[np.float64]:
     """Points (n, 2) as (x, y) in px of the grid, in full-resolution px.
 
-    >>> to_full_resolution(np.array([[1.5, 2.5]]), Grid(10, 10, 2.0)).tolist()
+    >>> to_full_resolution(np.array([[1.5, 2.5]]), 2.0).tolist()
     [[3.0, 5.0]]
     """
-    return np.asarray(xy, np.float64) * grid.downsample
+    return np.asarray(xy, np.float64) * downsample
 
 
 def level_for(levels: Sequence[Level], grid: Grid) -> int:

@@ -29,6 +29,7 @@ from tissuebridge.project.pixels import MAX_SIDE
 from tissuebridge.rpc.transport import PROTOCOL
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
 from tissuebridge.rpc.v1 import models_pb2 as models_wire
+from tissuebridge.rpc.v1 import training_pb2 as training_wire
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 JPEG_QUALITY: Final = 90
@@ -57,6 +58,7 @@ class Order:
         details: Also send the label map and all candidates.
         identify: Also send the objects' ids and digests.
         proposal: What to propose instead of asking a model (TOML); "" asks the model.
+        unfiltered: Send every candidate as a cell, whatever the thresholds.
     """
 
     identity: ImageIdentity
@@ -67,6 +69,22 @@ class Order:
     details: bool = False
     identify: bool = False
     proposal: str = ""
+    unfiltered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleOrder:
+    """An image that a client sends to learn from.
+
+    Attributes:
+        order: Which image; what concerns an analysis is empty.
+        training_set: The set's name.
+        first: Whether the set is to be emptied before.
+    """
+
+    order: Order
+    training_set: str
+    first: bool
 
 
 # Models
@@ -158,6 +176,7 @@ def start_message(order: Order) -> wire.AnalyzeRequest:
             details=order.details,
             identify=order.identify,
             proposal=order.proposal,
+            unfiltered=order.unfiltered,
         )
     )
 
@@ -188,14 +207,9 @@ def order_of(start: wire.Start) -> Order:
     Raises:
         UsageError: Another protocol, an impossible size or number, an unreadable region of interest.
     """
-    if start.protocol != PROTOCOL:
-        raise UsageError(
-            f"this server speaks protocol {PROTOCOL}, the client {start.protocol} "
-            f"(versions {__version__} and {start.client_version[:32]!r}): "
-            "install the same version on both sides"
-        )
-    if start.model and not MODEL_NAME.fullmatch(start.model):
-        raise UsageError(f"{start.model[:80]!r} cannot be a model's name: expected {MODEL_NAME.pattern}")
+    check_protocol(start.protocol, start.client_version)
+    if start.model:
+        check_name(start.model, "a model's")
     return Order(
         identity=_identity_of(start.image),
         pixel_size_um=_within(start.pixel_size_um, 1e-4, 1e3, "the pixel size in um"),
@@ -205,7 +219,50 @@ def order_of(start: wire.Start) -> Order:
         details=start.details,
         identify=start.identify,
         proposal=start.proposal,
+        unfiltered=start.unfiltered,
     )
+
+
+def example_of(example: training_wire.Example) -> ExampleOrder:
+    """The opening of a client that sends examples, checked.
+
+    Raises:
+        UsageError: Another protocol, an impossible size or number, an impossible name of the set.
+    """
+    check_protocol(example.protocol, example.client_version)
+    check_name(example.training_set, "a training set's")
+    order = Order(
+        identity=_identity_of(example.image),
+        pixel_size_um=_within(example.pixel_size_um, 1e-4, 1e3, "the pixel size in um"),
+        levels=_levels_of(example),
+        model="",
+        options=AnalysisOptions(),
+    )
+    return ExampleOrder(order, example.training_set, example.first)
+
+
+def check_protocol(protocol: int, client_version: str) -> None:
+    """Refuses a client of another version of the contract.
+
+    Raises:
+        UsageError: With both versions, and the cure.
+    """
+    if protocol != PROTOCOL:
+        raise UsageError(
+            f"this server speaks protocol {PROTOCOL}, the client {protocol} "
+            f"(versions {__version__} and {client_version[:32]!r}): "
+            "install the same version on both sides"
+        )
+
+
+def check_name(name: str, whose: str) -> None:
+    """Refuses what cannot name a model or a training set: it becomes a folder's name.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(f"{name[:80]!r} cannot be {whose} name: expected {MODEL_NAME.pattern}")
 
 
 def _identity_of(image: wire.ImageIdentity) -> ImageIdentity:
@@ -218,7 +275,7 @@ def _identity_of(image: wire.ImageIdentity) -> ImageIdentity:
     return ImageIdentity(image.name, image.series, image.transform, image.width, image.height, size)
 
 
-def _levels_of(start: wire.Start) -> tuple[Level, ...]:
+def _levels_of(start: wire.Start | training_wire.Example) -> tuple[Level, ...]:
     image = (start.image.width, start.image.height)
     levels = tuple(Level(level.width, level.height, level.downsample) for level in start.levels)
     if not 0 < len(levels) <= _MAX_LEVELS:

@@ -1,23 +1,19 @@
 """One call of `Analysis.Analyze`: the client's order in, the engine run on the client's pixels, its results out.
 
-Three threads share a call. The reader takes what the client sends, the worker runs `pipeline.analyse` or a proposal
-exactly as a local run would, and the call's handler only yields from the outbox. When the client cancels or vanishes,
-gRPC calls `_Call.cancel`, and the engine stops before its next tile.
+The worker runs `pipeline.analyse` or a proposal exactly as a local run would; how a call lives stands in `call`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from threading import BoundedSemaphore, Event, Thread
+from threading import BoundedSemaphore
 from typing import Any, Final
 
 from tissuebridge.analysis import Analysis
-from tissuebridge.errors import Cancelled, ResourceLimit, UsageError
+from tissuebridge.errors import UsageError
 from tissuebridge.pipeline import analyse
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.proposals.measure import REGION_PIXEL_UM
@@ -26,21 +22,12 @@ from tissuebridge.proposals.settings import ProposalSettings
 from tissuebridge.rpc import convert, results
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
 from tissuebridge.rpc.v1 import analysis_pb2_grpc
+from tissuebridge.server.call import MAX_PIXELS, Busy, Call, run
 from tissuebridge.server.models import ModelList
-from tissuebridge.server.outbox import IdleTimeout, Outbox, Stalled
-from tissuebridge.server.remote_pixels import RemoteImage, RemotePixels
-
-_log = logging.getLogger(__name__)
-
-MAX_PIXELS: Final = 2**36
-"""Larger images are refused, at full resolution and on the model's grid; the largest slides have 2^35 px."""
+from tissuebridge.server.remote_pixels import RemoteImage
 
 MAX_BATCH_PIXELS: Final = 2**24
 """Tiles that the network gets at once may have so many pixels together, cores only."""
-
-
-class Busy(ResourceLimit):
-    """The server analyses as many images as it can; clients know it by this name and come again."""
 
 
 class AnalysisService(analysis_pb2_grpc.AnalysisServicer):
@@ -59,87 +46,41 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServicer):
     def Analyze(  # noqa: N802
         self, request_iterator: Iterator[wire.AnalyzeRequest], context: Any
     ) -> Iterator[wire.AnalyzeResponse]:
-        """Starts a call's threads and yields what they put out."""
+        """Analyses one image."""
         if not self._places.acquire(blocking=False):
             raise Busy(f"the server already runs {self._streams} analyses; come again in a moment")
         call = _Call(self._models, self._idle_timeout_s, context.cancel)
-        # False: the call ended before it began, and nobody will tell us again.
-        if not context.add_callback(call.cancel):
-            call.cancel()
-        Thread(target=self._work, args=(call,), name="analyze-worker").start()
-        Thread(target=call.read, args=(request_iterator,), name="analyze-reader", daemon=True).start()
-        yield from call.outbox
-
-    def _work(self, call: _Call) -> None:
-        try:
-            call.work()
-        finally:
-            # Not when the handler ends: a cancelled call still works on its last tile.
-            self._places.release()
+        yield from run(call, request_iterator, context, self._places)
 
 
-class _Call:
-    """The life of one call; `hang_up` ends it without a word."""
+class _Call(Call[wire.AnalyzeRequest, wire.AnalyzeResponse]):
+    """An image that is analysed, or of which something is proposed."""
+
+    opens_with = "Start: which image, which parameters"
 
     def __init__(self, models: ModelList, idle_timeout_s: float, hang_up: Callable[[], object]) -> None:
-        self.outbox: Outbox[wire.AnalyzeResponse] = Outbox(idle_timeout_s)
-        self._models, self._idle_timeout_s, self._hang_up = models, idle_timeout_s, hang_up
-        self._over = Event()
-        self._starts: SimpleQueue[wire.Start | BaseException] = SimpleQueue()
-        self._pixels: RemotePixels | None = None
+        super().__init__(idle_timeout_s, hang_up)
+        self._models = models
 
-    def cancel(self) -> None:
-        """Stops the work; called when the call has ended, however it did."""
-        self.fail(Cancelled("the call has ended"))
+    def block_of(self, request: wire.AnalyzeRequest) -> wire.PixelBlock | None:
+        return request.block if request.WhichOneof("step") == "block" else None
 
-    def fail(self, error: BaseException) -> None:
-        """Ends the call with an error, unless it has ended."""
-        self._over.set()
-        self.outbox.end(error)
-        self._starts.put(error)
-        if self._pixels is not None:
-            self._pixels.fail(error)
-        if isinstance(error, Stalled):
-            self._hang_up()
+    def is_opening(self, number: int, request: wire.AnalyzeRequest) -> bool:
+        return number == 0 and request.WhichOneof("step") == "start"
 
-    def read(self, requests: Iterator[wire.AnalyzeRequest]) -> None:
-        """Takes what the client sends until it sends no more; runs in its own thread."""
-        try:
-            first = next(requests, None)
-            if first is None or first.WhichOneof("step") != "start":
-                raise UsageError("a call must open with Start: which image, which parameters")
-            self._starts.put(first.start)
-            for request in requests:
-                if request.WhichOneof("step") != "block" or self._pixels is None:
-                    raise UsageError("after Start only the blocks are expected that were asked for")
-                self._pixels.answer(request.block)
-            raise UsageError("the client closed its side before the analysis was done")
-        except Exception as error:
-            self.fail(error)
+    def asking(self, request: wire.BlockRequest) -> wire.AnalyzeResponse:
+        return wire.AnalyzeResponse(block=request)
 
-    def work(self) -> None:
-        """Runs the analysis and puts out what it finds; runs in its own thread."""
-        try:
-            order = convert.order_of(self._opening())
-            with TemporaryDirectory(prefix="tissuebridge-", ignore_cleanup_errors=True) as folder:
-                self._analyse(order, Path(folder))
-            self.outbox.end()
-        except Exception as error:
-            self.fail(error)
-
-    def _opening(self) -> wire.Start:
-        try:
-            opening = self._starts.get(timeout=self._idle_timeout_s)
-        except Empty:
-            raise IdleTimeout(f"the client sent nothing for {self._idle_timeout_s:g} s") from None
-        if isinstance(opening, BaseException):
-            raise opening
-        return opening
+    def answer(self) -> None:
+        order = convert.order_of(self.opening().start)
+        with TemporaryDirectory(prefix="tissuebridge-", ignore_cleanup_errors=True) as folder:
+            self._analyse(order, Path(folder))
 
     def _analyse(self, order: convert.Order, folder: Path) -> None:
         find = self._proposed if order.proposal else self._by_model
         analysis = find(order, folder)
-        for message in results.result_messages(analysis, details=order.details, identify=order.identify):
+        sent = analysis.unfiltered() if order.unfiltered else analysis
+        for message in results.result_messages(sent, details=order.details, identify=order.identify):
             self.outbox.put(message)
 
     def _by_model(self, order: convert.Order, folder: Path) -> Analysis:
@@ -149,11 +90,11 @@ class _Call:
         self.outbox.put(results.accepted_message(name, model, order.options))
         return analyse(
             image,
-            self._models.for_call(name, self._over.is_set),
+            self._models.for_call(name, self.is_over),
             journal_dir=folder,
             options=order.options,
             progress=self._tell,
-            cancelled=self._over.is_set,
+            cancelled=self.is_over,
         )
 
     def _proposed(self, order: convert.Order, folder: Path) -> Analysis:
@@ -164,19 +105,13 @@ class _Call:
             self.outbox.put(results.accepted_message("", model, options))
 
         image = self._image(order, _finest_um(settings))
-        watch = Watch(self._tell, self._over.is_set, accept)
+        watch = Watch(self._tell, self.is_over, accept)
         return propose(image, settings, journal_dir=folder, options=options, watch=watch)
 
     def _image(self, order: convert.Order, pixel_size_um: float) -> RemoteImage:
         """The client's image, if the server can take it at this pixel size."""
         _check_size(order, pixel_size_um)
-        self._pixels = RemotePixels(order.identity.name, order.levels, self._ask, self._idle_timeout_s)
-        if self._over.is_set():
-            raise Cancelled("the call has ended")
-        return RemoteImage(order, self._pixels)
-
-    def _ask(self, request: wire.BlockRequest) -> None:
-        self.outbox.put(wire.AnalyzeResponse(block=request))
+        return RemoteImage(order, self.pixels_of(order.identity, order.levels))
 
     def _tell(self, done: int, total: int) -> None:
         self.outbox.put(wire.AnalyzeResponse(progress=wire.Progress(done=done, total=total)))

@@ -60,11 +60,14 @@ def _refuse(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoRetur
 
 
 def _guarded(handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    """The handler, with our own deserialiser and statuses; for the two kinds of methods that there are here."""
+    """The handler, with our own deserialiser and statuses; for the three kinds of methods that there are here."""
     read = _tolerant(handler.request_deserializer)
     if handler.stream_stream:
         stream = _guarded_stream(handler.stream_stream)
         return grpc.stream_stream_rpc_method_handler(stream, read, handler.response_serializer)
+    if handler.unary_stream:
+        told = _guarded_told(handler.unary_stream)
+        return grpc.unary_stream_rpc_method_handler(told, read, handler.response_serializer)
     unary = _guarded_unary(handler.unary_unary)
     return grpc.unary_unary_rpc_method_handler(unary, read, handler.response_serializer)
 
@@ -73,6 +76,16 @@ def _guarded_stream(behaviour: Callable[..., Iterator[Any]]) -> Callable[..., It
     def guarded(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             yield from behaviour(map(_readable, requests), context)
+        except Exception as error:
+            _abort(context, error)
+
+    return guarded
+
+
+def _guarded_told(behaviour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from behaviour(_readable(request), context)
         except Exception as error:
             _abort(context, error)
 

@@ -46,6 +46,10 @@ class ModelList:
     def __iter__(self) -> Iterator[str]:
         return iter(self._models)
 
+    def add(self, name: str, predictor: Predictor) -> None:
+        """Serves a model too, instead of another of that name; calls under way keep the one they have."""
+        self._models = dict(sorted({**self._models, name: predictor}.items()))
+
     def name_of(self, wanted: str) -> str:
         """The name of the model a client asks for; "" is the only one there is.
 

@@ -29,10 +29,19 @@ from tissuebridge.predictor.base import Predictor
 from tissuebridge.rpc import discovery
 from tissuebridge.rpc.discovery import Discovery
 from tissuebridge.rpc.transport import DEFAULT_PORT, SERVER_OPTIONS, is_loopback
-from tissuebridge.rpc.v1 import analysis_pb2, analysis_pb2_grpc, models_pb2, models_pb2_grpc
+from tissuebridge.rpc.v1 import (
+    analysis_pb2,
+    analysis_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    training_pb2,
+    training_pb2_grpc,
+)
 from tissuebridge.server.analysis import AnalysisService
 from tissuebridge.server.guard import Guard
 from tissuebridge.server.models import ModelList, ModelsService
+from tissuebridge.server.trainer import Trainer
+from tissuebridge.server.training import TrainingService
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +65,7 @@ class ServerOptions:
         key: PEM file of its private key.
         token: What clients must show; a new random one if None.
         discovery: File that tells clients address and token; the user's own place if None.
+        training: Folder for training sets and trained models; clients cannot train if None.
         streams: So many images are analysed at once.
         idle_timeout_s: An analysis ends when its client sends or takes nothing for so long.
         grace_s: So long running analyses may go on when the server is stopped.
@@ -68,6 +78,7 @@ class ServerOptions:
     key: Path | None = None
     token: str | None = field(default=None, repr=False)
     discovery: Path | None = None
+    training: Path | None = None
     streams: int = 4
     idle_timeout_s: float = 60.0
     grace_s: float = 30.0
@@ -99,7 +110,14 @@ class Server:
             options=SERVER_OPTIONS,
             maximum_concurrent_rpcs=4 * workers,
         )
-        self._add_services(ModelList(models))
+        served = ModelList(models)
+        self._trainer = (
+            None if self.options.training is None else Trainer(self.options.training, _loaded, served.add)
+        )
+        if self._trainer is not None:
+            self._trainer.serve_trained(list(served))
+        self.models = list(served)
+        self._add_services(served)
         port = self._bind()
         self.discovery = Discovery(
             f"{_shown_host(self.options.host)}:{port}", token, os.getpid(), __version__
@@ -137,16 +155,23 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop(0).wait()
+        if self._trainer is not None:
+            self._trainer.stop()
 
     def _add_services(self, models: ModelList) -> None:
         analysis = AnalysisService(models, self.options.streams, self.options.idle_timeout_s)
         analysis_pb2_grpc.add_AnalysisServicer_to_server(analysis, self._server)
         models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models), self._server)
+        names = list(_NAMES)
+        if self._trainer is not None:
+            training = TrainingService(self._trainer, self.options.idle_timeout_s)
+            training_pb2_grpc.add_TrainingServicer_to_server(training, self._server)
+            names.append(training_pb2.DESCRIPTOR.services_by_name["Training"].full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        for name in ("", *_NAMES):
+        for name in ("", *names):
             self._health.set(name, HealthCheckResponse.SERVING)
         if self.options.reflection:
-            names = (*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)
 
     def _bind(self) -> int:
@@ -227,6 +252,12 @@ def serve(
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 130 if received[0] == signal.SIGINT else 0
+
+
+def _loaded(folder: Path) -> Predictor:
+    from tissuebridge.predictor.local import LocalPredictor
+
+    return LocalPredictor.load(folder)
 
 
 def _signals() -> tuple[signal.Signals, ...]:

@@ -116,6 +116,7 @@ class Start(google.protobuf.message.Message):
     DETAILS_FIELD_NUMBER: builtins.int
     IDENTIFY_FIELD_NUMBER: builtins.int
     PROPOSAL_FIELD_NUMBER: builtins.int
+    UNFILTERED_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """1"""
     client_version: builtins.str
@@ -130,6 +131,10 @@ class Start(google.protobuf.message.Message):
     proposal: builtins.str
     """Propose instead of asking a model, whose name then says nothing: TOML with one table, [regions] or [cells], as
     the parameter file of a proposal has it; "[cells]" alone takes all defaults.
+    """
+    unfiltered: builtins.bool
+    """`Cells` then has every candidate from the model's floor on, before thresholds and before cells of different classes
+    exclude each other: for clients that let a person move thresholds. `Summary` counts as without.
     """
     @property
     def image(self) -> global___ImageIdentity: ...
@@ -152,9 +157,10 @@ class Start(google.protobuf.message.Message):
         details: builtins.bool = ...,
         identify: builtins.bool = ...,
         proposal: builtins.str = ...,
+        unfiltered: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["image", b"image", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client_version", b"client_version", "details", b"details", "identify", b"identify", "image", b"image", "levels", b"levels", "model", b"model", "options", b"options", "pixel_size_um", b"pixel_size_um", "proposal", b"proposal", "protocol", b"protocol"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_version", b"client_version", "details", b"details", "identify", b"identify", "image", b"image", "levels", b"levels", "model", b"model", "options", b"options", "pixel_size_um", b"pixel_size_um", "proposal", b"proposal", "protocol", b"protocol", "unfiltered", b"unfiltered"]) -> None: ...
 
 global___Start = Start
 
