@@ -8,14 +8,14 @@ def REGIONS = true      // propose regions
 def CELLS = true        // propose nuclei
 def STAINS = ''         // what the image is stained with, such as 'Hematoxylin,DAB'; '' for two learnt stains
 def DIAMETER_UM = 8.0   // of a nucleus
-def ADDRESS = ''        // HOST:PORT of a server; '' for the one on this machine
+def ADDRESS = ''        // HOST:PORT of a server; '' for the one kept by settings.groovy, or the one on this machine
 def TOKEN = ''          // its token, where an address is given
 
 // ---------------------------------------------------------------------------------------------------------------------
 def stains = STAINS.trim().isEmpty() ? '' : 'stains = [' + STAINS.split(',').collect { '"' + it.trim() + '"' }.join(', ') + ']\n'
 def tables = (REGIONS ? ['[regions]\n'] : []) + (CELLS ? ["[cells]\ndiameter_um = ${DIAMETER_UM as double}\n${stains}".toString()] : [])
-def analysis = io.github.tissuebridge.client.Scripts.load(this.class.classLoader)
+def tissuebridge = io.github.tissuebridge.client.Scripts.load(this.class.classLoader)
 for (proposal in tables) {
     def options = [proposal: proposal, address: ADDRESS, token: TOKEN, log: { println it }]
-    analysis.analyse(getCurrentImageData(), getProjectEntry(), options)
+    tissuebridge.analyse(getCurrentImageData(), getProjectEntry(), options)
 }

@@ -11,11 +11,10 @@ def REVIEWER = ''       // who decides, for the record
 def BACKWARDS = false   // show the previous one instead of the next
 
 // ---------------------------------------------------------------------------------------------------------------------
-def analysis = io.github.tissuebridge.client.Scripts.load(this.class.classLoader)
-def review = analysis.classLoader.loadClass('tissuebridge.Review')
+def tissuebridge = io.github.tissuebridge.client.Scripts.load(this.class.classLoader)
 def hierarchy = getCurrentHierarchy()
-println review.decide(hierarchy, ACCEPT.collectEntries { [it.key as String, it.value as String] }, REJECT*.toString(), REVIEWER)
-def shown = review.next(hierarchy, BACKWARDS)
+println tissuebridge.decide(hierarchy, ACCEPT.collectEntries { [it.key as String, it.value as String] }, REJECT*.toString(), REVIEWER)
+def shown = tissuebridge.next(hierarchy, BACKWARDS)
 if (shown != null) {
     hierarchy.getSelectionModel().setSelectedObject(shown)
     getCurrentViewer()?.setCenterPixelLocation(shown.getROI().getCentroidX(), shown.getROI().getCentroidY())

@@ -1,5 +1,5 @@
 /*
- * An image of QuPath through a tissuebridge server: what the scripts `analyse` and `propose` do.
+ * An image of QuPath through a tissuebridge server: what the scripts `analyse`, `propose` and `set_threshold` do.
  */
 package tissuebridge
 
@@ -7,17 +7,16 @@ import groovy.transform.CompileStatic
 import io.github.tissuebridge.client.AnalysisRequest
 import io.github.tissuebridge.client.AnalysisResult
 import io.github.tissuebridge.client.Client
+import io.github.tissuebridge.client.Settings
 import io.github.tissuebridge.client.TissuebridgeException
 import java.awt.image.BufferedImage
 import java.nio.file.Files
 import java.nio.file.Path
-import java.nio.file.Paths
 import org.locationtech.jts.geom.Geometry
 import org.locationtech.jts.io.WKBWriter
+import org.slf4j.Logger
+import org.slf4j.LoggerFactory
 import qupath.lib.images.ImageData
-import qupath.lib.images.servers.ImageServer
-import qupath.lib.images.servers.ImageServerMetadata
-import qupath.lib.images.servers.PixelCalibration
 import qupath.lib.objects.PathObject
 import qupath.lib.objects.TMACoreObject
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
@@ -27,25 +26,26 @@ import qupath.lib.roi.GeometryTools
 
 @CompileStatic
 class Analysis {
-    /** Finds regions and cells; options: model, address, token, proposal (TOML), log (a closure that takes a text). */
+    /** Finds regions and cells; options: model, address, token, channels, proposal (TOML), log (a closure that takes a text). */
     static String analyse(ImageData<BufferedImage> imageData, ProjectImageEntry<BufferedImage> entry, Map<String, Object> options) {
-        Closure<?> log = (Closure<?>) options.get("log")
-        ImageServer<BufferedImage> server = imageData.getServer()
-        check(server)
+        Closure<?> log = logOf(options)
+        Picture picture = new Picture(imageData, entry, options)
+        for (String said : Care.warnings(imageData, entry, picture)) log.call(said)
         PathObjectHierarchy hierarchy = imageData.getHierarchy()
         String proposal = (String) options.getOrDefault("proposal", "")
         String method = proposal.isEmpty() ? "analyse" : "propose"
-        Geometry area = areaOf(hierarchy)
-        double um = server.getPixelCalibration().getAveragedPixelSizeMicrons()
-        AnalysisResult found = run(server, area, proposal, options, log)
-        for (String warning : found.warnings()) log.call("Warning: " + warning)
-        ImagePlane plane = ImagePlane.getDefaultPlane()
-        List<PathObject> objects = Results.objectsOf(found, method, um, plane)
-        double[] diameters = found.diametersUm()
-        double radius = diameters.length == 0 ? 0 : Collections.max(diameters.toList()) / 2 / um
-        Map<String, Object> changes = Results.reconciled(hierarchy.getAllObjects(false), objects, method, found.modelTitle(), radius)
-        if (entry != null) keep(entry, found.runId())
-        apply(hierarchy, (List<PathObject>) changes.get("gone"), (List<PathObject>) changes.get("added"))
+        List<PathObject> selected = selectedAreas(hierarchy, picture)
+        Geometry area = areaOf(hierarchy, selected, picture)
+        AnalysisResult all = run(picture, area, proposal, options, log)
+        for (String warning : all.warnings()) log.call("Warning: " + warning)
+        AnalysisResult found = proposal.isEmpty() ? all.above([:]) : all
+        List<PathObject> objects = Results.objectsOf(found, method, picture.pixelSizeUm, picture.plane)
+        Map<String, Object> changes = Results.reconciled(existing(hierarchy, picture.plane), objects, method, found.modelTitle(),
+            radiusPx(found, picture.pixelSizeUm), selected.isEmpty() ? null : area)
+        if (entry != null) Care.keep(entry, found.runId())
+        apply(hierarchy, changes, selected)
+        if (proposal.isEmpty()) Candidates.keep(imageData, entry, all, area, picture.plane)
+        Care.record(imageData, "analyse", options, selected)
         String told = "run ${found.runId()}: ${changes.get('told')}".toString()
         log.call(told)
         return told
@@ -57,83 +57,98 @@ class Analysis {
             Results.runOf(obj) != null && (run.isEmpty() || Results.runOf(obj).startsWith(run))
         } as List<PathObject>
         List<PathObject> gone = ours.findAll { PathObject obj -> Results.isUntouched(obj) }
-        apply(hierarchy, gone, [])
+        apply(hierarchy, [gone: gone, added: []] as Map<String, Object>, [])
         String told = "${gone.size()} removed, ${ours.size() - gone.size()} kept".toString()
         log.call(told)
         return told
     }
 
-    static AnalysisResult run(ImageServer<BufferedImage> server, Geometry area, String proposal, Map<String, Object> options, Closure<?> log) {
+    static AnalysisResult run(Picture picture, Geometry area, String proposal, Map<String, Object> options, Closure<?> log) {
+        AnalysisRequest request = picture.request().model(modelOf(options))
+        if (area != null) request.region(new WKBWriter(2).write(area))
+        if (proposal.isEmpty()) request.unfiltered()
+        else request.proposal(proposal)
         Client client = connected(options)
-        int[] told = [-1] as int[]
+        Progress progress = new Progress(proposal.isEmpty() ? "analysing" : "proposing", "tiles", log)
         try {
-            return client.analyze(
-                { int level, int x, int y, int width, int height -> Objects.block(server, level, x, y, width, height) },
-                requestFor(server, area, proposal, (String) options.getOrDefault("model", "")),
-                { int done, int total ->
-                    int tenth = 10 * done / Math.max(total, 1) as int
-                    if (tenth > told[0]) { told[0] = tenth; log.call("tissuebridge: ${done} of ${total} tiles".toString()) }
-                })
+            return client.analyze({ int level, int x, int y, int width, int height -> picture.block(level, x, y, width, height) },
+                request, progress)
+        } catch (InterruptedException ended) {
+            throw new TissuebridgeException("Cancelled", "Stopped: nothing was changed in the image, and the server has stopped.", ended)
         } finally {
+            progress.close()
             client.close()
         }
     }
 
     static Client connected(Map<String, Object> options) {
-        String address = (String) options.getOrDefault("address", "")
-        return address.isEmpty() ? Client.connect() : Client.connect(address, (String) options.get("token"), null)
+        String address = (String) options.getOrDefault("address", ""), token = (String) options.getOrDefault("token", "")
+        if (address.isEmpty()) {
+            address = Settings.address()
+            token = Settings.token()
+        }
+        return address.isEmpty() ? Client.connect() : Client.connect(address, token, null)
     }
 
-    static AnalysisRequest requestFor(ImageServer<BufferedImage> server, Geometry area, String proposal, String model) {
-        AnalysisRequest request = new AnalysisRequest(nameOf(server), server.getWidth(), server.getHeight(),
-            server.getPixelCalibration().getAveragedPixelSizeMicrons())
-        for (ImageServerMetadata.ImageResolutionLevel level : server.getMetadata().getLevels())
-            request.level(level.getWidth(), level.getHeight(), level.getDownsample())
-        if (area != null) request.region(new WKBWriter(2).write(area))
-        if (!proposal.isEmpty()) request.proposal(proposal)
-        return request.model(model)
+    static String modelOf(Map<String, Object> options) {
+        String model = (String) options.getOrDefault("model", "")
+        return model.isEmpty() ? Settings.model() : model
     }
 
-    /** The file's name, as in a folder and by batch: with size and pixel size it makes the image this image. */
-    static String nameOf(ImageServer<BufferedImage> server) {
-        Collection<URI> uris = server.getURIs()
-        if (uris.isEmpty()) return server.getMetadata().getName()
-        String path = uris.iterator().next().getPath()
-        return java.text.Normalizer.normalize(path.substring(path.lastIndexOf("/") + 1), java.text.Normalizer.Form.NFC)
+    /** What takes a text: the script's own, else QuPath's log. */
+    static Closure<?> logOf(Map<String, Object> options) {
+        Logger logger = LoggerFactory.getLogger("tissuebridge")
+        return (Closure<?>) options.getOrDefault("log", { Object text -> logger.info(String.valueOf(text)) })
     }
 
-    static void check(ImageServer<BufferedImage> server) {
-        if (!server.isRGB())
-            throw new TissuebridgeException("ImageError", "This image is not 8-bit RGB; brightfield RGB is needed.", null)
-        PixelCalibration calibration = server.getPixelCalibration()
-        if (!calibration.hasPixelSizeMicrons())
-            throw new TissuebridgeException("CalibrationError",
-                "This image has no pixel size. Set it in the Image tab (click on the pixel width twice).", null)
+    // ---- Where ----------------------------------------------------------------------------------------------
+
+    static List<PathObject> existing(PathObjectHierarchy hierarchy, ImagePlane plane) {
+        return hierarchy.getAllObjects(false).findAll { PathObject obj ->
+            !obj.hasROI() || (obj.getROI().getZ() == plane.getZ() && obj.getROI().getT() == plane.getT())
+        } as List<PathObject>
+    }
+
+    static List<PathObject> selectedAreas(PathObjectHierarchy hierarchy, Picture picture) {
+        return hierarchy.getSelectionModel().getSelectedObjects().findAll { PathObject obj ->
+            obj.hasROI() && obj.getROI().isArea() && !obj.isDetection() && picture.has(obj.getROI().getImagePlane())
+        } as List<PathObject>
     }
 
     /** What is to be analysed, in full-resolution px; null for all of it. */
-    static Geometry areaOf(PathObjectHierarchy hierarchy) {
-        List<Geometry> areas = []
-        for (PathObject obj : hierarchy.getSelectionModel().getSelectedObjects())
-            if (obj.hasROI() && obj.getROI().isArea() && !obj.isDetection()) areas.add(Objects.shapeOf(obj.getROI()))
-        if (areas.isEmpty())
-            for (PathObject obj : hierarchy.getAnnotationObjects())
-                if (String.valueOf(obj.getPathClass()) == "Region*" && obj.getROI().isArea() && Results.runOf(obj) == null)
-                    areas.add(Objects.shapeOf(obj.getROI()))
+    static Geometry areaOf(PathObjectHierarchy hierarchy, List<PathObject> selected, Picture picture) {
+        List<PathObject> areas = new ArrayList<>(selected)
+        if (areas.isEmpty()) areas.addAll(drawnAreas(hierarchy).findAll { PathObject obj -> picture.has(obj.getROI().getImagePlane()) })
         if (areas.isEmpty() && hierarchy.getTMAGrid() != null)
-            for (TMACoreObject core : hierarchy.getTMAGrid().getTMACoreList())
-                if (!core.isMissing()) areas.add(Objects.shapeOf(core.getROI()))
-        return areas.isEmpty() ? null : GeometryTools.ensurePolygonal(GeometryTools.union(areas))
+            areas.addAll(hierarchy.getTMAGrid().getTMACoreList().findAll { TMACoreObject core -> !core.isMissing() })
+        List<Geometry> shapes = areas.collect { PathObject obj -> Objects.shapeOf(obj.getROI()) }
+        return shapes.isEmpty() ? null : GeometryTools.ensurePolygonal(GeometryTools.union(shapes))
     }
 
+    /** The `Region*` areas that a person drew. */
+    static List<PathObject> drawnAreas(PathObjectHierarchy hierarchy) {
+        return hierarchy.getAnnotationObjects().findAll { PathObject obj ->
+            String.valueOf(obj.getPathClass()) == "Region*" && obj.getROI().isArea() && Results.runOf(obj) == null
+        } as List<PathObject>
+    }
+
+    /** The largest distance at which two cells are one. */
+    static double radiusPx(AnalysisResult found, double pixelSizeUm) {
+        double[] diameters = found.diametersUm()
+        return diameters.length == 0 ? 0 : Collections.max(diameters.toList()) / 2 / pixelSizeUm
+    }
+
+    // ---- What becomes of the image's objects ----------------------------------------------------------------
+
     /** Takes and adds objects with one event; each new one lies below the core or area it is in, else below the root. */
-    static void apply(PathObjectHierarchy hierarchy, List<PathObject> gone, List<PathObject> added) {
+    static void apply(PathObjectHierarchy hierarchy, Map<String, Object> changes, List<PathObject> selected) {
+        List<PathObject> gone = (List<PathObject>) changes.get("gone"), added = (List<PathObject>) changes.get("added")
         long[] ids = new long[2 * gone.size()], parents = new long[2 * added.size()]
         for (int i = 0; i < gone.size(); i++) put(ids, i, gone.get(i).getID())
         List<PathObject> containers = []
         if (hierarchy.getTMAGrid() != null) containers.addAll(hierarchy.getTMAGrid().getTMACoreList())
-        for (PathObject obj : hierarchy.getAnnotationObjects())
-            if (String.valueOf(obj.getPathClass()) == "Region*" && obj.getROI().isArea() && Results.runOf(obj) == null) containers.add(obj)
+        containers.addAll(drawnAreas(hierarchy))
+        containers.addAll(selected.findAll { PathObject obj -> Results.runOf(obj) == null && !containers.contains(obj) })
         // A polygon's centroid takes a while: not where there is nothing to lie below.
         for (int i = 0; i < added.size() && !containers.isEmpty(); i++) {
             double x = added.get(i).getROI().getCentroidX(), y = added.get(i).getROI().getCentroidY()
@@ -146,19 +161,5 @@ class Analysis {
     static void put(long[] halves, int i, UUID id) {
         halves[2 * i] = id.getMostSignificantBits()
         halves[2 * i + 1] = id.getLeastSignificantBits()
-    }
-
-    /** Keeps what is saved now under another name, as the batch does, before anybody saves over it. */
-    static void keep(ProjectImageEntry<BufferedImage> entry, String run) {
-        Path data = entry.getEntryPath().resolve("data.qpdata")
-        if (!Files.exists(data)) return
-        Path place = entry.getEntryPath().getParent().getParent().resolve("tissuebridge").resolve("backup").resolve(run).resolve(entry.getID())
-        Files.createDirectories(place)
-        Path copy = place.resolve("data.qpdata")
-        try {
-            Files.createLink(copy, data)
-        } catch (UnsupportedOperationException | IOException ignored) {
-            if (!Files.exists(copy)) Files.copy(data, copy)
-        }
     }
 }

@@ -22,6 +22,8 @@ import org.locationtech.jts.geom.MultiPoint
 import org.locationtech.jts.geom.MultiPolygon
 import org.locationtech.jts.geom.Point
 import org.locationtech.jts.geom.Polygon
+import org.locationtech.jts.geom.prep.PreparedGeometry
+import org.locationtech.jts.geom.prep.PreparedGeometryFactory
 import org.locationtech.jts.index.strtree.STRtree
 import org.locationtech.jts.io.ByteOrderValues
 import org.locationtech.jts.io.WKBReader
@@ -224,16 +226,23 @@ class Results {
      * Sorts a run's results: `gone` (untouched objects of the same method and model that are not found again just so),
      * `added`, and counts. A new object whose id a person has, or a cell on one that a person kept, is held back; a
      * region is cut at regions that a person kept.
+     *
+     * Of a run over a part of the image (`area`; null for all that is meant to be analysed) only what lies in it is
+     * replaced; what an earlier run has of a region outside stays, cut off.
      */
     static Map<String, Object> reconciled(Collection<PathObject> existing, List<PathObject> found, String method,
-                                          String model, double distancePx) {
+                                          String model, double distancePx, Geometry part) {
+        PreparedGeometry inside = part == null ? null : PreparedGeometryFactory.prepare(part)
         Map<UUID, PathObject> before = new HashMap<>()
         List<PathObject> kept = new ArrayList<>()
         Set<UUID> taken = new HashSet<>()
         for (PathObject obj : existing) {
             Map<String, String> metadata = obj.hasMetadata() ? obj.getMetadata() : Collections.<String, String>emptyMap()
             boolean isOfSource = metadata.get(PREFIX + "method") == method && metadata.get(PREFIX + "model") == model
-            if (isOfSource && isUntouched(obj)) { before.put(obj.getID(), obj); continue }
+            if (isOfSource && isUntouched(obj)) {
+                if (isIn(inside, obj)) before.put(obj.getID(), obj)
+                continue
+            }
             taken.add(obj.getID())
             if (isOfSource || (method == "propose" && runOf(obj) == null)) kept.add(obj)
         }
@@ -256,11 +265,31 @@ class Results {
             else added.add(obj)
         }
         before.keySet().removeAll(stays)
+        if (part != null) for (PathObject obj : before.values()) addRest(added, obj, part)
         Map<String, Object> out = new LinkedHashMap<>()
         out.put("gone", new ArrayList<PathObject>(before.values()))
         out.put("added", added)
         out.put("told", "${added.size()} added, ${before.size()} replaced, ${stays.size()} unchanged, ${kept.size()} kept, ${held} held back".toString())
         return out
+    }
+
+    /** Whether a run over a part of the image replaces an object: a cell in it, a region that it touches. */
+    static boolean isIn(PreparedGeometry inside, PathObject obj) {
+        if (inside == null) return true
+        if (!obj.isDetection()) return inside.intersects(Objects.shapeOf(obj.getROI()))
+        Coordinate at = new Coordinate(obj.getROI().getCentroidX(), obj.getROI().getCentroidY())
+        return inside.contains(GeometryTools.getDefaultFactory().createPoint(at))
+    }
+
+    /** What a region that is replaced in a part of the image has outside of it, as an object of the same run. */
+    static void addRest(List<PathObject> added, PathObject obj, Geometry part) {
+        if (obj.isDetection()) return
+        Geometry rest = GeometryTools.ensurePolygonal(Objects.shapeOf(obj.getROI()).difference(part))
+        if (rest.isEmpty() || rest.getArea() < 1) return
+        PathObject cut = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(onGrid(rest), obj.getROI().getImagePlane()), obj.getPathClass())
+        cut.getMetadata().putAll(obj.getMetadata())
+        cut.getMetadata().put(PREFIX + "digest", digestOf(cut))
+        added.add(cut)
     }
 
     static List<Coordinate> centersOf(PathObject obj) {

@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(place: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-c", "from tissuebridge.cli import run; run()", "serve", "--port", "0"],
-        env={**os.environ, "XDG_STATE_HOME": str(place)},
+        env={**os.environ, "XDG_STATE_HOME": str(place), "XDG_DATA_HOME": str(place)},
     )
     deadline = time.monotonic() + 60
     while not (place / "tissuebridge" / "server.json").exists():
@@ -78,7 +78,7 @@ def script(
             "-cp", f"{qupath / 'lib' / 'app' / '*'}{os.pathsep}{jar}", "qupath.QuPath", "script",
             "-p", str(project.file), *(["-i", image] if image else []), "--save", str(path),
         ],
-        capture_output=True, text=True, check=False, timeout=180, env={**os.environ, "XDG_STATE_HOME": str(place)},
+        capture_output=True, text=True, check=False, timeout=180, env={**os.environ, "XDG_STATE_HOME": str(place), "XDG_DATA_HOME": str(place)},
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

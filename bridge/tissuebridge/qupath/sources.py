@@ -13,7 +13,8 @@ def sources_digest(scripts: Path) -> str:
         scripts: The folder `qupath_scripts` of a checkout.
     """
     root = scripts.parent
-    sources = [scripts / "client" / "pom.xml", root / "bridge/tissuebridge/project/paquo/objects.groovy"]
+    sources = [scripts / "client" / "pom.xml"]
+    sources += (root / "bridge/tissuebridge/project/paquo").glob("*.groovy")
     sources += (scripts / "client" / "src").rglob("*.java")
     sources += (scripts / "lib").rglob("*.groovy")
     sources += (root / "protos").rglob("*.proto")

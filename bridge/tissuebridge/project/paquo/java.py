@@ -86,10 +86,20 @@ def check_heap(what: str, data_bytes: int, new_objects: int) -> None:
 @cache
 def objects_class() -> Any:
     """The class of `objects.groovy`, compiled by QuPath's own Groovy."""
+    return _compiled("objects.groovy")
+
+
+@cache
+def pixels_class() -> Any:
+    """The class of `pixels.groovy`."""
+    return _compiled("pixels.groovy")
+
+
+def _compiled(source: str) -> Any:
     start_java()
     from jpype import JClass
 
-    text = importlib.resources.files(__package__).joinpath("objects.groovy").read_text("utf-8")
+    text = importlib.resources.files(__package__).joinpath(source).read_text("utf-8")
     return JClass(JClass("groovy.lang.GroovyClassLoader")().parseClass(text))
 
 

@@ -7,7 +7,6 @@
 package tissuebridge
 
 import groovy.transform.CompileStatic
-import java.awt.image.BufferedImage
 import java.nio.ByteBuffer
 import java.nio.charset.StandardCharsets
 import java.util.stream.IntStream
@@ -16,8 +15,6 @@ import org.locationtech.jts.geom.Geometry
 import org.locationtech.jts.io.WKBReader
 import org.locationtech.jts.io.WKBWriter
 import qupath.lib.geom.Point2
-import qupath.lib.images.servers.ImageServer
-import qupath.lib.images.servers.TileRequest
 import qupath.lib.measurements.MeasurementList
 import qupath.lib.measurements.MeasurementListFactory
 import qupath.lib.objects.PathCellObject
@@ -28,7 +25,6 @@ import qupath.lib.objects.TMACoreObject
 import qupath.lib.objects.classes.PathClass
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
 import qupath.lib.regions.ImagePlane
-import qupath.lib.regions.RegionRequest
 import qupath.lib.roi.EllipseROI
 import qupath.lib.roi.GeometryTools
 import qupath.lib.roi.PolygonROI
@@ -336,40 +332,6 @@ class Objects {
         }
         for (PathObject obj : objects) obj.clearChildObjects()
         return out
-    }
-
-    /** A block of a level as red, green, blue, from the server's own tiles, so that nothing is resampled. */
-    static byte[] block(ImageServer<BufferedImage> server, int level, int x, int y, int width, int height) {
-        byte[] out = new byte[3 * width * height]
-        double scale = server.getDownsampleForResolution(level)
-        // A pixel more on each side: tiles' bounds at full resolution are rounded.
-        int left = (int) Math.floor((x - 1) * scale), top = (int) Math.floor((y - 1) * scale)
-        int right = (int) Math.ceil((x + width + 1) * scale), bottom = (int) Math.ceil((y + height + 1) * scale)
-        RegionRequest around = RegionRequest.createInstance(server.getPath(), scale, left, top, right - left, bottom - top)
-        long copied = 0
-        for (TileRequest tile : server.getTileRequestManager().getTileRequests(around))
-            if (tile.getLevel() == level) copied += copy(server, tile, out, x, y, width, height)
-        if (copied != (long) width * height)
-            throw new IllegalArgumentException("tiles have " + copied + " of " + (long) width * height + " pixels")
-        return out
-    }
-
-    /** Copies what a tile has of a block, and tells how many pixels that is. */
-    static long copy(ImageServer<BufferedImage> server, TileRequest tile, byte[] out, int x, int y, int width, int height) {
-        int left = Math.max(x, tile.getTileX()), top = Math.max(y, tile.getTileY())
-        int w = Math.min(x + width, tile.getTileX() + tile.getTileWidth()) - left
-        int h = Math.min(y + height, tile.getTileY() + tile.getTileHeight()) - top
-        if (w <= 0 || h <= 0) return 0
-        BufferedImage image = server.readRegion(tile.getRegionRequest())
-        int[] rgb = image.getRGB(left - tile.getTileX(), top - tile.getTileY(), w, h, null, 0, w)
-        for (int j = 0; j < h; j++) {
-            int at = 3 * ((top - y + j) * width + left - x)
-            for (int i = 0; i < w; i++) {
-                int pixel = rgb[j * w + i]
-                out[at++] = (byte) (pixel >> 16); out[at++] = (byte) (pixel >> 8); out[at++] = (byte) pixel
-            }
-        }
-        return (long) w * h
     }
 
     static void putBytes(Map<String, Object> out, String what, byte[][] parts) {

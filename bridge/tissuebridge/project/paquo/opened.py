@@ -13,7 +13,7 @@ from tissuebridge.errors import ImageError, InputRefused, StorageError
 from tissuebridge.project.base import Level
 from tissuebridge.project.flat import FlatObjects
 from tissuebridge.project.paquo.arrays import flat_of, java_array, map_of
-from tissuebridge.project.paquo.java import from_java, hierarchy_of, objects_class, start_java
+from tissuebridge.project.paquo.java import from_java, hierarchy_of, objects_class, pixels_class, start_java
 
 
 class OpenProject:
@@ -235,7 +235,7 @@ class OpenEntry:
         """
         server, where = self._opened(), f"level {level}, x {x}, y {y}, {width} x {height} px"
         with from_java(f"{self.what}: a block cannot be read ({where})", ImageError):
-            raw = np.asarray(objects_class().block(server, level, x, y, width, height))
+            raw = np.asarray(pixels_class().block(server, level, x, y, width, height))
         return raw.view(np.uint8).reshape(height, width, 3)
 
     def close_pixels(self) -> None:

@@ -3,6 +3,7 @@ package io.github.tissuebridge.client;
 import com.google.protobuf.ByteString;
 import java.util.Arrays;
 import java.util.Objects;
+import tissuebridge.rpc.v1.Example;
 import tissuebridge.rpc.v1.ImageIdentity;
 import tissuebridge.rpc.v1.Level;
 import tissuebridge.rpc.v1.Options;
@@ -11,7 +12,7 @@ import tissuebridge.rpc.v1.Start;
 /** What an image is, and what to do with it. Set what is known, then give it to {@link Client#analyze}. */
 public final class AnalysisRequest {
 
-    private static final int PROTOCOL = 1;
+    static final int PROTOCOL = 1;
 
     private final Start.Builder start = Start.newBuilder();
     private final ImageIdentity.Builder identity = ImageIdentity.newBuilder();
@@ -65,6 +66,17 @@ public final class AnalysisRequest {
     public AnalysisRequest runId(String id) {
         options.setRunId(id);
         return this;
+    }
+
+    /** Bring every candidate of a cell, so that {@link AnalysisResult#above} can move thresholds. */
+    public AnalysisRequest unfiltered() {
+        start.setUnfiltered(true);
+        return this;
+    }
+
+    Example.Builder example() {
+        return Example.newBuilder().setProtocol(PROTOCOL).setClientVersion(Client.VERSION).setImage(identity)
+                .setPixelSizeUm(start.getPixelSizeUm()).addAllLevels(start.getLevelsList());
     }
 
     Start message() {

@@ -1,11 +1,19 @@
 package io.github.tissuebridge.client;
 
 import com.google.protobuf.ByteString;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.zip.GZIPInputStream;
+import java.util.zip.GZIPOutputStream;
 import tissuebridge.rpc.v1.Accepted;
 import tissuebridge.rpc.v1.Cells;
 import tissuebridge.rpc.v1.Model;
@@ -35,6 +43,57 @@ public final class AnalysisResult {
 
     void finish(Summary last) {
         summary = last;
+    }
+
+    // ---- Thresholds moved afterwards ------------------------------------------------------------------------
+
+    /**
+     * The same with those cells that reach their thresholds and that no better cell of another class outdoes, by the
+     * model's rule. Of a result that was asked for unfiltered.
+     *
+     * @param thresholds cell class to threshold; a class that is missing keeps the model's
+     */
+    public AnalysisResult above(Map<String, Double> thresholds) {
+        float[] least = new float[cellClasses().size()];
+        for (int i = 0; i < least.length; i++) {
+            least[i] = thresholds.getOrDefault(cellClasses().get(i), model().getThresholds(i)).floatValue();
+        }
+        AnalysisResult out = new AnalysisResult(accepted);
+        out.regions.addAll(regions);
+        out.summary = summary;
+        out.batches.add(CellFilter.of(batches, model()).above(least));
+        return out;
+    }
+
+    /** The model's own thresholds, by cell class. */
+    public Map<String, Double> thresholds() {
+        return ModelInfo.of(model()).thresholds();
+    }
+
+    /** Writes run, model and cells (not the regions), to move thresholds some other day; the file appears whole. */
+    public void save(Path path) throws IOException {
+        Files.createDirectories(path.getParent());
+        Path fresh = path.resolveSibling(path.getFileName() + ".new");
+        try (OutputStream out = new GZIPOutputStream(Files.newOutputStream(fresh))) {
+            accepted.writeDelimitedTo(out);
+            summary.writeDelimitedTo(out);
+            for (Cells batch : batches) {
+                batch.writeDelimitedTo(out);
+            }
+        }
+        Files.move(fresh, path, StandardCopyOption.REPLACE_EXISTING);
+    }
+
+    /** What {@link #save} wrote. */
+    public static AnalysisResult read(Path path) throws IOException {
+        try (InputStream in = new GZIPInputStream(Files.newInputStream(path))) {
+            AnalysisResult out = new AnalysisResult(Accepted.parseDelimitedFrom(in));
+            out.finish(Summary.parseDelimitedFrom(in));
+            for (Cells batch = Cells.parseDelimitedFrom(in); batch != null; batch = Cells.parseDelimitedFrom(in)) {
+                out.add(batch);
+            }
+            return out;
+        }
     }
 
     // ---- The run and its model ------------------------------------------------------------------------------

@@ -1,30 +1,23 @@
 package io.github.tissuebridge.client;
 
-import com.google.protobuf.ByteString;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.okhttp.OkHttpChannelBuilder;
-import io.grpc.stub.ClientCallStreamObserver;
-import io.grpc.stub.ClientResponseObserver;
 import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.concurrent.BlockingQueue;
-import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 import tissuebridge.rpc.v1.AnalysisGrpc;
-import tissuebridge.rpc.v1.AnalyzeRequest;
-import tissuebridge.rpc.v1.AnalyzeResponse;
-import tissuebridge.rpc.v1.BlockRequest;
 import tissuebridge.rpc.v1.ListModelsRequest;
-import tissuebridge.rpc.v1.Model;
 import tissuebridge.rpc.v1.ModelsGrpc;
-import tissuebridge.rpc.v1.PixelBlock;
+import tissuebridge.rpc.v1.StopTrainingRequest;
+import tissuebridge.rpc.v1.TrainingGrpc;
 
 /**
  * A connection to a tissuebridge server. One call analyses an image: the server asks for pixels, and the calling thread
@@ -90,21 +83,30 @@ public final class Client implements AutoCloseable {
         return (ca == null ? builder : builder.trustManager(ca.toFile())).build();
     }
 
+    /** HOST:PORT of the server. */
+    public String address() {
+        return address;
+    }
+
     /**
      * The names of the server's models.
      *
      * @throws TissuebridgeException nobody answers, or the token is wrong
      */
     public List<String> models() throws TissuebridgeException {
-        try {
-            return ModelsGrpc.newBlockingStub(channel)
-                    .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token))
-                    .withDeadlineAfter(SHORT_CALL_S, TimeUnit.SECONDS)
-                    .list(ListModelsRequest.getDefaultInstance())
-                    .getModelsList().stream().map(Model::getName).toList();
-        } catch (StatusRuntimeException error) {
-            throw meaning(error.getStatus(), error.getTrailers(), error);
-        }
+        return described().stream().map(ModelInfo::name).toList();
+    }
+
+    /**
+     * The server's models and what they find.
+     *
+     * @throws TissuebridgeException nobody answers, or the token is wrong
+     */
+    public List<ModelInfo> described() throws TissuebridgeException {
+        return asked(() -> ModelsGrpc.newBlockingStub(channel)
+                .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token))
+                .withDeadlineAfter(SHORT_CALL_S, TimeUnit.SECONDS)
+                .list(ListModelsRequest.getDefaultInstance())).getModelsList().stream().map(ModelInfo::of).toList();
     }
 
     /**
@@ -119,10 +121,95 @@ public final class Client implements AutoCloseable {
      */
     public AnalysisResult analyze(PixelReader pixels, AnalysisRequest request, Listener listener)
             throws TissuebridgeException, InterruptedException {
+        return patiently(() -> new AnalysisCall(this, pixels, listener).run(request));
+    }
+
+    @Override
+    public void close() {
+        channel.shutdownNow();
+    }
+
+    // ---- Training -------------------------------------------------------------------------------------------
+
+    /**
+     * Sends an image's annotated parts to learn from; the server asks for the pixels that it needs.
+     *
+     * @param pixels read in this thread
+     * @param request what the image is
+     * @param trainingSet the set's name at the server
+     * @param first whether the set is to be emptied before
+     * @param geojson the image's objects as a FeatureCollection (UTF-8)
+     * @param listener hears of the progress, in this thread
+     * @return what came of it
+     * @throws TissuebridgeException what went wrong, with the cure
+     * @throws InterruptedException this thread was interrupted, or the listener wants an end
+     */
+    public TrainingExamples addExamples(PixelReader pixels, AnalysisRequest request, String trainingSet, boolean first,
+            byte[] geojson, Listener listener) throws TissuebridgeException, InterruptedException {
+        return patiently(() -> new SendingCall(this, pixels, listener).run(request, trainingSet, first, geojson));
+    }
+
+    /**
+     * Starts a training, and waits where another one is under way.
+     *
+     * @return its name, to watch and to stop it
+     * @throws TissuebridgeException what is wrong with the order
+     */
+    public String startTraining(TrainingRequest request) throws TissuebridgeException {
+        return asked(() -> training().start(request.message())).getTraining();
+    }
+
+    /**
+     * Follows a training until it ends; the listener may end it early by an InterruptedException, which stops it.
+     *
+     * @return how it ended; the model can be used
+     * @throws TissuebridgeException what it failed of
+     * @throws InterruptedException this thread was interrupted, or the listener wanted an end: the training ends after its
+     *     step, its model can be used, and the same order goes on
+     */
+    public TrainingResult watchTraining(String training, TrainingListener listener)
+            throws TissuebridgeException, InterruptedException {
+        return new WatchingCall(this, listener).run(training);
+    }
+
+    /** Ends a training after its step. */
+    public void stopTraining(String training) throws TissuebridgeException {
+        asked(() -> training().stop(StopTrainingRequest.newBuilder().setTraining(training).build()));
+    }
+
+    // ---- For the calls --------------------------------------------------------------------------------------
+
+    TrainingGrpc.TrainingBlockingStub training() {
+        return TrainingGrpc.newBlockingStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token))
+                .withDeadlineAfter(SHORT_CALL_S, TimeUnit.SECONDS);
+    }
+
+    TrainingGrpc.TrainingStub trainingStream() {
+        return TrainingGrpc.newStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token));
+    }
+
+    AnalysisGrpc.AnalysisStub analysisStream() {
+        return AnalysisGrpc.newStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token));
+    }
+
+    TissuebridgeException ended(Throwable error) {
+        if (error == null) {
+            return new TissuebridgeException("ServerUnreachable",
+                    "The server at " + address + " ended the call without a result", null);
+        }
+        return meaning(Status.fromThrowable(error), Status.trailersFromThrowable(error), error);
+    }
+
+    /** A call that may be refused because the server is busy: it comes again. */
+    private interface Patient<T> {
+        T run() throws TissuebridgeException, InterruptedException;
+    }
+
+    private static <T> T patiently(Patient<T> call) throws TissuebridgeException, InterruptedException {
         long giveUp = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_S);
         for (long pauseMs = 200;; pauseMs = Math.min(2 * pauseMs, 10_000)) {
             try {
-                return new Call(pixels, listener).run(request);
+                return call.run();
             } catch (TissuebridgeException error) {
                 if (!error.kind().equals("Busy") || System.nanoTime() > giveUp) {
                     throw error;
@@ -132,9 +219,12 @@ public final class Client implements AutoCloseable {
         }
     }
 
-    @Override
-    public void close() {
-        channel.shutdownNow();
+    private <T> T asked(Supplier<T> call) throws TissuebridgeException {
+        try {
+            return call.get();
+        } catch (StatusRuntimeException error) {
+            throw meaning(error.getStatus(), error.getTrailers(), error);
+        }
     }
 
     private TissuebridgeException meaning(Status status, Metadata trailers, Throwable cause) {
@@ -147,104 +237,14 @@ public final class Client implements AutoCloseable {
             return new TissuebridgeException("UsageError", "The server at " + address + " does not know this token. "
                     + "Was it started anew? Run the script again.", cause);
         }
+        if (kind == null && status.getCode() == Status.Code.UNIMPLEMENTED) {
+            return new TissuebridgeException("UsageError", "The server at " + address + " is of another version, or does not "
+                    + "offer this (" + said + "). Install the same version on both sides: tissuebridge install-qupath", cause);
+        }
         if (kind == null) {
             return new TissuebridgeException("ServerUnreachable", "The server at " + address + " does not answer, or no "
                     + "longer (" + said + "). Start it again: tissuebridge serve --model DIR", cause);
         }
         return new TissuebridgeException(kind, said, cause);
-    }
-
-    /** One call. gRPC's threads put what the server says into a queue; the calling thread works it off. */
-    private final class Call implements ClientResponseObserver<AnalyzeRequest, AnalyzeResponse> {
-
-        private record Heard(AnalyzeResponse response, Throwable error) { }
-
-        private final PixelReader pixels;
-        private final Listener listener;
-        private final BlockingQueue<Heard> heard = new LinkedBlockingQueue<>();
-        private ClientCallStreamObserver<AnalyzeRequest> requests;
-        private AnalysisResult result;
-
-        Call(PixelReader pixels, Listener listener) {
-            this.pixels = pixels;
-            this.listener = listener;
-        }
-
-        AnalysisResult run(AnalysisRequest request) throws TissuebridgeException, InterruptedException {
-            AnalysisGrpc.newStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token)).analyze(this);
-            try {
-                requests.onNext(AnalyzeRequest.newBuilder().setStart(request.message()).build());
-                while (true) {
-                    Heard next = heard.take();
-                    if (next.response() == null) {
-                        throw ended(next.error());
-                    }
-                    if (handled(next.response())) {
-                        requests.onCompleted();
-                        return result;
-                    }
-                }
-            } finally {
-                requests.cancel("the client has ended the analysis", null);
-            }
-        }
-
-        private boolean handled(AnalyzeResponse response) throws TissuebridgeException, InterruptedException {
-            switch (response.getStepCase()) {
-                case ACCEPTED -> result = new AnalysisResult(response.getAccepted());
-                case BLOCK -> answer(response.getBlock());
-                case PROGRESS -> listener.progress(response.getProgress().getDone(), response.getProgress().getTotal());
-                case REGIONS -> result.add(response.getRegions());
-                case CELLS -> result.add(response.getCells());
-                case SUMMARY -> {
-                    result.finish(response.getSummary());
-                    return true;
-                }
-                default -> { }
-            }
-            return false;
-        }
-
-        private void answer(BlockRequest asked) throws TissuebridgeException, InterruptedException {
-            byte[] block;
-            try {
-                block = pixels.read(asked.getLevel(), asked.getX(), asked.getY(), asked.getWidth(), asked.getHeight());
-            } catch (InterruptedException error) {
-                throw error;
-            } catch (Exception error) {
-                throw new TissuebridgeException("ImageError", "A block of the image cannot be read (level "
-                        + asked.getLevel() + ", x " + asked.getX() + ", y " + asked.getY() + "): " + error, error);
-            }
-            requests.onNext(AnalyzeRequest.newBuilder().setBlock(PixelBlock.newBuilder().setId(asked.getId())
-                    .setEncoding(PixelBlock.Encoding.ENCODING_RGB).setData(ByteString.copyFrom(block))).build());
-        }
-
-        private TissuebridgeException ended(Throwable error) {
-            if (error == null) {
-                return new TissuebridgeException("ServerUnreachable",
-                        "The server at " + address + " ended the analysis without a result", null);
-            }
-            return meaning(Status.fromThrowable(error), Status.trailersFromThrowable(error), error);
-        }
-
-        @Override
-        public void beforeStart(ClientCallStreamObserver<AnalyzeRequest> stream) {
-            requests = stream;
-        }
-
-        @Override
-        public void onNext(AnalyzeResponse response) {
-            heard.add(new Heard(response, null));
-        }
-
-        @Override
-        public void onError(Throwable error) {
-            heard.add(new Heard(null, error));
-        }
-
-        @Override
-        public void onCompleted() {
-            heard.add(new Heard(null, null));
-        }
     }
 }

@@ -13,14 +13,17 @@ import java.util.List;
  */
 public final class Scripts {
 
-    private static final List<String> SOURCES = List.of("objects.groovy", "results.groovy", "review.groovy", "analysis.groovy");
+    // Each builds upon those before it; Groovy compiles a class that it meets by name only where it knows it.
+    private static final List<String> SOURCES = List.of("objects.groovy", "pixels.groovy", "picture.groovy", "progress.groovy",
+            "results.groovy", "care.groovy", "candidates.groovy", "review.groovy", "analysis.groovy", "thresholds.groovy",
+            "training.groovy", "tissuebridge.groovy");
 
     private static Class<?> loaded;
 
     private Scripts() { }
 
     /**
-     * The class {@code tissuebridge.Analysis}; compiled once in a session.
+     * The class {@code tissuebridge.Tissuebridge}; compiled once in a session.
      *
      * @param scriptLoader the class loader of the script that asks, which knows QuPath and Groovy
      * @throws TissuebridgeException this QuPath's Groovy does not take the sources

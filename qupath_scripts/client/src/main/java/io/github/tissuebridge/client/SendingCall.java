@@ -1,0 +1,64 @@
+package io.github.tissuebridge.client;
+
+import com.google.protobuf.ByteString;
+import tissuebridge.rpc.v1.AddExamplesRequest;
+import tissuebridge.rpc.v1.AddExamplesResponse;
+import tissuebridge.rpc.v1.Example;
+import tissuebridge.rpc.v1.ExamplesAdded;
+import tissuebridge.rpc.v1.ObjectsPiece;
+
+/** An image whose annotated parts are sent to learn from. */
+final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesResponse, TrainingExamples> {
+
+    private static final int PIECE = 1 << 20;
+
+    private final Client client;
+    private final PixelReader pixels;
+    private final Listener listener;
+    private int done;
+    private int total;
+
+    SendingCall(Client client, PixelReader pixels, Listener listener) {
+        super(client);
+        this.client = client;
+        this.pixels = pixels;
+        this.listener = listener;
+    }
+
+    TrainingExamples run(AnalysisRequest request, String trainingSet, boolean first, byte[] geojson)
+            throws TissuebridgeException, InterruptedException {
+        client.trainingStream().addExamples(this);
+        Example example = request.example().setTrainingSet(trainingSet).setFirst(first).build();
+        send(AddExamplesRequest.newBuilder().setExample(example).build());
+        for (int at = 0; at == 0 || at < geojson.length; at += PIECE) {
+            int length = Math.min(PIECE, geojson.length - at);
+            ObjectsPiece piece = ObjectsPiece.newBuilder().setGeojson(ByteString.copyFrom(geojson, at, length))
+                    .setLast(at + PIECE >= geojson.length).build();
+            send(AddExamplesRequest.newBuilder().setObjects(piece).build());
+        }
+        return workedOff();
+    }
+
+    @Override
+    boolean handled(AddExamplesResponse response) throws TissuebridgeException, InterruptedException {
+        switch (response.getStepCase()) {
+            case BLOCK -> send(AddExamplesRequest.newBuilder().setBlock(block(pixels, response.getBlock())).build());
+            case PROGRESS -> {
+                done = response.getProgress().getDone();
+                total = response.getProgress().getTotal();
+                waiting();
+            }
+            case ADDED -> {
+                ExamplesAdded added = response.getAdded();
+                return finished(new TrainingExamples(added.getObjects(), added.getParts(), added.getPixels()));
+            }
+            default -> { }
+        }
+        return false;
+    }
+
+    @Override
+    void waiting() throws InterruptedException {
+        listener.progress(done, total);
+    }
+}
