@@ -18,6 +18,7 @@ import qupath.lib.images.ImageData
 import qupath.lib.images.servers.ImageServer
 import qupath.lib.images.servers.ImageServerBuilder
 import qupath.lib.images.servers.ImageServerMetadata
+import qupath.lib.images.servers.PixelCalibration
 import qupath.lib.images.servers.PixelType
 import qupath.lib.io.GsonTools
 import qupath.lib.projects.ProjectImageEntry
@@ -36,10 +37,7 @@ class Picture {
     Picture(ImageData<BufferedImage> imageData, ProjectImageEntry<BufferedImage> entry, Map<String, Object> options) {
         server = imageData.getServer()
         channels = channelsOf(server, (List<Object>) options.getOrDefault("channels", []))
-        if (!server.getPixelCalibration().hasPixelSizeMicrons())
-            throw new TissuebridgeException("CalibrationError",
-                "This image has no pixel size. Set it in the Image tab (click on the pixel width twice).", null)
-        pixelSizeUm = server.getPixelCalibration().getAveragedPixelSizeMicrons()
+        pixelSizeUm = pixelSizeOf(server.getPixelCalibration())
         plane = planeShown(imageData)
         name = nameOf(server)
         ImageServerBuilder.ServerBuilder<BufferedImage> builder = entry == null ? server.getBuilder() : entry.getServerBuilder()
@@ -47,6 +45,16 @@ class Picture {
         transform = transformOf(json) + (isDefault() ? "" : "z=${plane.getZ()},t=${plane.getT()}".toString()) +
             (channels == null ? "" : "channels=${options.get('channels')}".toString())
         series = seriesOf(json)
+    }
+
+    static double pixelSizeOf(PixelCalibration calibration) {
+        String cure = "Set it in the Image tab (click on the pixel width twice)."
+        if (!calibration.hasPixelSizeMicrons())
+            throw new TissuebridgeException("CalibrationError", "This image has no pixel size. " + cure, null)
+        double x = calibration.getPixelWidthMicrons(), y = calibration.getPixelHeightMicrons()
+        if (Math.abs(x - y) > 0.01 * Math.min(x, y))
+            throw new TissuebridgeException("CalibrationError", "This image's pixels are not square, ${x} x ${y} um. ${cure}".toString(), null)
+        return calibration.getAveragedPixelSizeMicrons()
     }
 
     boolean isDefault() { return plane.getZ() == 0 && plane.getT() == 0 }

@@ -249,6 +249,7 @@ class Results {
         STRtree cells = new STRtree()
         Geometry area = null
         for (PathObject obj : kept) {
+            if (obj.isAnnotation() && obj.getROI().isArea() && !saysWhatIsThere(obj)) continue
             if (obj.isAnnotation() && obj.getROI().isArea())
                 area = area == null ? Objects.shapeOf(obj.getROI()) : area.union(Objects.shapeOf(obj.getROI()))
             else for (Coordinate at : centersOf(obj)) cells.insert(new org.locationtech.jts.geom.Envelope(at), at)
@@ -290,6 +291,12 @@ class Results {
         cut.getMetadata().putAll(obj.getMetadata())
         cut.getMetadata().put(PREFIX + "digest", digestOf(cut))
         added.add(cut)
+    }
+
+    /** Whether an area tells of the tissue below it: not one that only says where to look, or has no class at all. */
+    static boolean saysWhatIsThere(PathObject obj) {
+        PathClass of = obj.getPathClass()
+        return of != null && of != PathClass.NULL_CLASS && !(of.toString() in ["Region*", "Cells marked*"])
     }
 
     static List<Coordinate> centersOf(PathObject obj) {

@@ -5,6 +5,7 @@ package tissuebridge
 
 import com.google.gson.JsonArray
 import com.google.gson.JsonObject
+import com.google.gson.JsonParser
 import groovy.transform.CompileStatic
 import io.github.tissuebridge.client.Client
 import io.github.tissuebridge.client.Settings
@@ -16,7 +17,6 @@ import io.github.tissuebridge.client.TrainingResult
 import java.awt.image.BufferedImage
 import java.nio.charset.StandardCharsets
 import java.text.Normalizer
-import org.locationtech.jts.geom.Geometry
 import qupath.lib.images.ImageData
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.PathObject
@@ -64,7 +64,7 @@ class Training {
         Closure<?> log = Analysis.logOf(options)
         boolean isProject = project != null && (boolean) options.getOrDefault("project", true)
         String given = (String) options.getOrDefault("set", "")
-        String set = slug(!given.isEmpty() ? given : isProject ? nameOf(project) : imageData.getServer().getMetadata().getName())
+        String set = slug(!given.isEmpty() ? given : isProject ? nameOf(project) : stem(imageData.getServer().getMetadata().getName()))
         ProjectImageEntry<BufferedImage> here = imageData == null ? null : project?.getEntry(imageData)
         int images = 0
         long objects = 0
@@ -123,9 +123,9 @@ class Training {
     static byte[] geojson(List<PathObject> objects) {
         JsonArray features = new JsonArray()
         for (PathObject obj : objects) {
-            JsonObject feature = GsonTools.getInstance().toJsonTree(obj).getAsJsonObject()
+            JsonObject feature = tree(obj)
             if (obj.getROI() instanceof PolygonROI) {
-                JsonObject outline = GsonTools.getInstance().toJsonTree(Objects.shapeOf(obj.getROI()), Geometry.class).getAsJsonObject()
+                JsonObject outline = tree(Objects.shapeOf(obj.getROI()))
                 JsonObject geometry = feature.getAsJsonObject("geometry")
                 geometry.add("type", outline.get("type"))
                 geometry.add("coordinates", outline.get("coordinates"))
@@ -139,9 +139,14 @@ class Training {
         return GsonTools.getInstance().toJson(all).getBytes(StandardCharsets.UTF_8)
     }
 
+    /** As a tree, by way of text: QuPath's writers do not write trees. */
+    private static JsonObject tree(Object value) { return JsonParser.parseString(GsonTools.getInstance().toJson(value)).getAsJsonObject() }
+
     static String nameOf(Project<?> project) {
         return project.getPath() == null ? project.getName() : project.getPath().getParent().getFileName().toString()
     }
+
+    static String stem(String name) { return name.replaceAll(/\.[A-Za-z]{2,5}$/, "") }
 
     /** A name that a server takes: small letters, digits, dots and dashes. */
     static String slug(String name) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
+import tifffile
 
 from tissuebridge.cli import main
-from tissuebridge.objects import PathClass, PathObject, Provenance, is_persons, object_digest, provenance
+from tissuebridge.objects import (
+    ObjectType,
+    PathClass,
+    PathObject,
+    Provenance,
+    is_persons,
+    object_digest,
+    provenance,
+)
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.proposals.review import state_of
 from tissuebridge.qupath.store import QuPathStore
@@ -41,11 +53,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("state")
 
 
+def environment(place: Path) -> dict[str, str]:
+    """The user's own places, all of them below one folder."""
+    return {**os.environ, "XDG_STATE_HOME": str(place), "XDG_DATA_HOME": str(place)}
+
+
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-c", "from tissuebridge.cli import run; run()", "serve", "--port", "0"],
-        env={**os.environ, "XDG_STATE_HOME": str(place), "XDG_DATA_HOME": str(place)},
+        env=environment(place),
     )
     deadline = time.monotonic() + 60
     while not (place / "tissuebridge" / "server.json").exists():
@@ -78,7 +95,7 @@ def script(
             "-cp", f"{qupath / 'lib' / 'app' / '*'}{os.pathsep}{jar}", "qupath.QuPath", "script",
             "-p", str(project.file), *(["-i", image] if image else []), "--save", str(path),
         ],
-        capture_output=True, text=True, check=False, timeout=180, env={**os.environ, "XDG_STATE_HOME": str(place), "XDG_DATA_HOME": str(place)},
+        capture_output=True, text=True, check=False, timeout=180, env=environment(place),
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -236,3 +253,241 @@ def test_reviewed_in_qupath_proposals_are_a_persons_as_python_sees_it(
     code, told = script("propose.groovy", project, place, image=image.entry.entry_name)
     assert code == 0
     assert {key for key, obj in now.items() if state_of(obj) == "accepted"} <= set(ours(section(project)))
+
+
+BARE = (
+    "clearAllObjects()\ncreateFullImageAnnotation(true)\n"
+    "getSelectedObject().setPathClass(getPathClass('Cells marked*'))\nresetSelection()\n"
+)
+"""Leaves an area in which every cell is marked."""
+
+
+def edited(name: str, **values: str) -> str:
+    """A script as a person edits it: its parameters on top."""
+    text = (SCRIPTS / name).read_text("utf-8")
+    for parameter, value in values.items():
+        text, count = re.subn(
+            rf"(?m)^def {parameter} = .*$", lambda _, p=parameter, v=value: f"def {p} = {v}", text
+        )
+        assert count == 1, parameter
+    return text
+
+
+def cells(image: QuPathImage) -> dict[object, PathObject]:
+    return {key: obj for key, obj in ours(image).items() if obj.class_name == "Nucleus"}
+
+
+def test_a_threshold_is_moved_without_the_network_and_back(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    image = section(project)
+    name = image.entry.entry_name
+    assert script("analyse.groovy", project, place, image=name)[0] == 0
+    before = cells(section(project))
+    scores = {key: obj.measurements["tissuebridge: score Nucleus"] for key, obj in before.items()}
+
+    strict = edited("set_threshold.groovy", THRESHOLDS="['Nucleus': 0.7]")
+    code, told = script("strict.groovy", project, place, image=name, text=strict)
+    assert code == 0, told
+    assert set(cells(section(project))) == {
+        key for key, score in scores.items() if np.float32(score) >= np.float32(0.7)
+    }
+    loose = edited("set_threshold.groovy", THRESHOLDS="['Nucleus': 0.2]")
+    assert script("loose.groovy", project, place, image=name, text=loose)[0] == 0
+    now = cells(section(project))
+    assert set(now) > set(before)
+    assert all(untouched(list(now.values())))
+    code, told = script("set_threshold.groovy", project, place, image=name)
+
+    assert code == 0
+    assert {key: object_digest(obj) for key, obj in cells(section(project)).items()} == {
+        key: object_digest(obj) for key, obj in before.items()
+    }
+    code, told = script(
+        "wrong.groovy",
+        project,
+        place,
+        image=name,
+        text=edited("set_threshold.groovy", THRESHOLDS="['Tumor': 1]"),
+    )
+    assert code == 1
+    assert "there is Nucleus" in told
+
+
+def test_a_run_over_a_selected_area_leaves_what_lies_outside(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    image = section(project)
+    name = image.entry.entry_name
+    assert script("propose.groovy", project, place, image=name)[0] == 0
+    before = ours(section(project))
+    select = (
+        "import qupath.lib.roi.ROIs\nimport qupath.lib.regions.ImagePlane\n"
+        "def area = qupath.lib.objects.PathObjects.createAnnotationObject("
+        "ROIs.createRectangleROI(100, 100, 200, 150, ImagePlane.getDefaultPlane()))\n"
+        "addObject(area)\ngetCurrentHierarchy().getSelectionModel().setSelectedObject(area)\n"
+    )
+
+    text = select + (SCRIPTS / "propose.groovy").read_text("utf-8")
+    code, told = script("part.groovy", project, place, image=name, text=text)
+
+    assert code == 0, told
+    now = ours(section(project))
+    box = shapely.box(100, 100, 300, 250)
+    for kind in (ObjectType.DETECTION, ObjectType.ANNOTATION):
+        outside = {
+            key: object_digest(obj)
+            for key, obj in before.items()
+            if obj.object_type is kind and not box.intersects(obj.geometry)
+        }
+        assert outside
+        assert outside.items() <= {key: object_digest(obj) for key, obj in now.items()}.items()
+    # Regions that reach in are cut at the area, and found anew in it: nothing is lost, nothing is doubled.
+    for objects in (before, now):
+        regions = [obj.geometry for obj in objects.values() if obj.object_type is ObjectType.ANNOTATION]
+        union = shapely.union_all(regions)
+        assert sum(region.area for region in regions) == pytest.approx(union.area, rel=1e-6)
+    covered = [
+        shapely.union_all([o.geometry for o in objects.values() if o.object_type is ObjectType.ANNOTATION])
+        for objects in (before, now)
+    ]
+    assert shapely.difference(covered[0], shapely.union(box, covered[1])).area < 0.002 * covered[0].area
+    assert 0.9 < shapely.intersection(box, covered[1]).area / shapely.intersection(box, covered[0]).area < 1.1
+    assert all(untouched(list(now.values())))
+
+
+def test_the_history_has_a_step_that_does_the_same_again(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    image = section(project)
+    name = image.entry.entry_name
+    assert script("analyse.groovy", project, place, image=name)[0] == 0
+    found = ours(section(project))
+    show = (
+        "def steps = getCurrentImageData().getHistoryWorkflow().getSteps()\n"
+        "new File('OUT').text = steps[-1].getScript()\n"
+    )
+    out = project.file.parent / "step.txt"
+    assert script("show.groovy", project, place, image=name, text=show.replace("OUT", str(out)))[0] == 0
+    assert script("remove_results.groovy", project, place, image=name)[0] == 0
+    assert not ours(section(project))
+
+    code, told = script("again.groovy", project, place, image=name, text=out.read_text("utf-8"))
+
+    assert code == 0, told
+    assert set(ours(section(project))) == set(found)
+    assert "token" not in out.read_text("utf-8")
+
+
+def test_crops_and_rotations_have_the_identity_that_python_gives_them(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    add = (
+        "import qupath.lib.images.servers.*\nimport qupath.lib.regions.ImageRegion\n"
+        "def server = getCurrentServer()\n"
+        "def made = [\n"
+        "  new TransformedServerBuilder(server).crop(ImageRegion.createInstance(10, 20, 200, 150, 0, 0)).build(),\n"
+        "  new TransformedServerBuilder(server).transform("
+        "java.awt.geom.AffineTransform.getScaleInstance(1.00001, 0.999)).build(),\n"
+        "  new RotatedImageServer(server, RotatedImageServer.Rotation.ROTATE_90)]\n"
+        "made.eachWithIndex { s, i -> getProject().addImage(s.getBuilder()).setImageName('view ' + i + '.tif') }\n"
+        "getProject().syncChanges()\n"
+    )
+    name = section(project).entry.entry_name
+    code, told = script("add.groovy", project, place, image=name, text=add)
+    assert code == 0, told
+    views = [
+        image for image in QuPathProject(project.file).images if image.entry.entry_name.startswith("view")
+    ]
+    assert len(views) == 3
+    show = (
+        "def P = io.github.tissuebridge.client.Scripts.load(this.class.classLoader).classLoader"
+        ".loadClass('tissuebridge.Picture')\n"
+        "def p = P.getConstructors()[0].newInstance(getCurrentImageData(), getProjectEntry(), [:])\n"
+        "println 'IDENTITY ' + p.name + '|' + p.series + '|' + p.transform + '|'\n"
+    )
+    for view in views:
+        code, told = script("show.groovy", project, place, image=view.entry.entry_name, text=show)
+
+        assert code == 0, told
+        identity = view.identity
+        assert f"IDENTITY {identity.name}|{identity.series}|{identity.transform}|" in told
+        assert identity.transform
+
+
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [
+        ("[]", "CHANNELS = ['DAPI', 'FITC', 'Cy3']"),
+        ("['DAPI 0..4000', 'FITC 0..1', 'CD3']", "no channel 'CD3'"),
+        ("['DAPI', 'FITC', 'Cy3']", "as 'DAPI 0..4000'"),
+        (
+            "['DAPI 0..4000', 'FITC 100..9000', 'Cy3 0..65535']",
+            "three channels stand for red, green and blue",
+        ),
+    ],
+)
+def test_fluorescence_needs_three_named_channels(
+    server: object, project: QuPathProject, place: Path, tmp_path: Path, channels: str, told: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 9000, (4, 300, 300)).astype(np.uint16)
+    path = tmp_path / "fluorescence.tif"
+    tifffile.imwrite(
+        path,
+        pixels,
+        imagej=True,
+        resolution=(2, 2),
+        metadata={"axes": "CYX", "unit": "um", "Labels": ["a"] * 4},
+    )
+    text = (
+        f"def server = qupath.lib.images.servers.ImageServers.buildServer(new File('{path}').toURI())\n"
+        "def data = new qupath.lib.images.ImageData(server)\n"
+        "setChannelNames(data, 'DAPI', 'FITC', 'Cy3', 'AF')\n"
+        "def tb = io.github.tissuebridge.client.Scripts.load(this.class.classLoader)\n"
+        f"tb.analyse(data, null, [channels: {channels}, log: {{ println it }}])\n"
+    )
+
+    code, said = script("fl.groovy", project, place, image=section(project).entry.entry_name, text=text)
+
+    assert told in said
+    assert code == (0 if "stand for" in told else 1)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_trained_by_script_then_analysed_by_script(
+    server: object, project: QuPathProject, place: Path, whole: bool
+) -> None:
+    """A person accepts proposals, trains on them by script and analyses with the model, all inside QuPath."""
+    name = section(project).entry.entry_name
+    assert script("empty.groovy", project, place, image=name, text=BARE)[0] == 0
+    assert script("propose.groovy", project, place, image=name)[0] == 0
+    accept = edited(
+        "review_proposals.groovy",
+        ACCEPT="['colour 1': 'Stroma', 'colour 2': 'Epithelium', 'colour 3': 'Lumen', 'Nucleus': 'Nucleus']",
+    )
+    assert script("accept.groovy", project, place, image=name, text=accept)[0] == 0
+    mine = {key: object_digest(obj) for key, obj in ours(section(project)).items()}
+    small = "'[network]\\nwidths = [4, 8, 8]\\n[training]\\ncrop_px = 64\\nbatch_size = 2\\n'"
+    model = f"'By script {whole}'"
+    train = edited(
+        "train.groovy", MODEL=model, EPOCHS="2", SETTINGS=small, PROJECT=str(whole).lower(), RESTART="true"
+    )
+
+    code, told = script("train_now.groovy", project, place, image=name, text=train)
+
+    assert code == 0, told
+    assert "loss" in told
+    assert "The scripts use it from now on" in told
+    code, told = script("analyse.groovy", project, place, image=name)
+    assert code == 0, told
+    found = [provenance(obj) for obj in ours(section(project)).values()]
+    assert {origin.model for origin in found if origin is not None and origin.method == "analyse"} == {
+        f"by-script-{str(whole).lower()}"
+    }
+    # What was accepted stays a person's.
+    assert mine.items() <= {key: object_digest(obj) for key, obj in ours(section(project)).items()}.items()
+    code, told = script("settings.groovy", project, place, image=name)
+    assert code == 0
+    assert f"* by-script-{str(whole).lower()}: regions" in told, told[-900:]
+    forget = edited("settings.groovy", MODEL="''")
+    assert script("forget.groovy", project, place, image=name, text=forget)[0] == 0

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.objects import (
+    CELLS_MARKED,
     REGION_OF_INTEREST,
     ObjectType,
     PathObject,
@@ -196,6 +197,11 @@ def _is_region(obj: PathObject) -> bool:
     return obj.object_type is ObjectType.ANNOTATION and is_area(obj.geometry)
 
 
+def _says_what_is_there(obj: PathObject) -> bool:
+    """Whether an area tells of the tissue below it: not one that only says where to look, or has no class at all."""
+    return obj.class_name not in (None, REGION_OF_INTEREST, CELLS_MARKED)
+
+
 def _is_decided(obj: PathObject) -> bool:
     origin = _origin(obj)
     return origin.accepted is not None or origin.rejected is not None
@@ -218,7 +224,7 @@ class _Near:
         marks = [mark for obj in kept for mark in cell_marks(obj)]
         self._cells = _tree(shapely.get_coordinates(shapely.centroid(marks)) if marks else None)
         self._deleted = {name: _tree(xy) for name, xy in deleted.cells.items()}
-        areas = [obj.geometry for obj in kept if _is_region(obj)]
+        areas = [obj.geometry for obj in kept if _is_region(obj) and _says_what_is_there(obj)]
         self._area: BaseGeometry | None = shapely.union_all(shapely.make_valid(areas)) if areas else None
         if self._area is not None:
             shapely.prepare(self._area)

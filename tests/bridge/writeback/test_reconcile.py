@@ -142,6 +142,20 @@ def test_a_region_that_a_kept_one_covers_is_held_back() -> None:
     assert changes.is_nothing
 
 
+@pytest.mark.parametrize(
+    ("name", "stays"),
+    [("Region*", True), ("Cells marked*", True), (None, True), ("Tumor", False), ("Ignore*", False)],
+)
+def test_proposals_keep_off_what_a_person_drew_but_not_off_where_to_look(
+    name: str | None, stays: bool
+) -> None:
+    proposed = region(10, 10, 20, name="Proposed: colour 1", method="propose")
+
+    changes = reconciled([drawn(0, 0, 100, name)], [proposed], Source("propose", "net"), Deleted(), DISTANCE)
+
+    assert bool(changes.added) == stays
+
+
 def test_what_was_deleted_stays_away_by_id_and_by_place() -> None:
     known, moved, far = cell(50, 50), cell(91, 90), cell(200, 200)
     deleted = Deleted(frozenset([known.id or UUID(int=1)]), {"Tumor": np.array([[90.0, 90.0]])})
