@@ -1,5 +1,6 @@
 package io.github.tissuebridge.client;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -10,6 +11,7 @@ import java.awt.Color;
 import java.awt.Graphics2D;
 import java.awt.image.BufferedImage;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashSet;
@@ -33,6 +35,8 @@ class ClientTest {
     private static final String COMMAND = System.getenv().getOrDefault("TISSUEBRIDGE", "tissuebridge");
     private static final int SIDE = 400;
 
+    private static final int[][] SPOTS = spots();
+
     @TempDir
     static Path folder;
 
@@ -49,6 +53,7 @@ class ClientTest {
                 .redirectErrorStream(true).redirectOutput(folder.resolve("server.log").toFile());
         // Beside the user's own server, if one runs.
         serve.environment().put("XDG_STATE_HOME", folder.toString());
+        serve.environment().put("XDG_DATA_HOME", folder.toString());
         try {
             server = serve.start();
         } catch (IOException error) {
@@ -88,6 +93,104 @@ class ClientTest {
         assertEquals(result.cellCount(), result.cellDigests().length);
         assertEquals(2 * result.cellCount(), result.cellXy().length);
         assertEquals(result.cellCount() * result.numbers().size(), result.cellNumbers().length);
+    }
+
+    @Test
+    void thresholdsAreMovedAfterwardsAndKeptOnDisk() throws Exception {
+        AnalysisResult all;
+        AnalysisResult straight;
+        try (Client client = client()) {
+            all = client.analyze(ClientTest::block, request().unfiltered(), (done, total) -> { });
+            straight = client.analyze(ClientTest::block, request(), (done, total) -> { });
+        }
+        String name = all.cellClasses().get(0);
+        assertTrue(all.cellCount() > straight.cellCount());
+        assertArrayEquals(straight.cellIds(), all.above(Map.of()).cellIds());
+        assertArrayEquals(straight.cellDigests(), all.above(Map.of()).cellDigests());
+        assertEquals(all.cellCount(), all.above(Map.of(name, 0.0)).cellCount());
+        assertEquals(0, all.above(Map.of(name, 99.0)).cellCount());
+
+        Path file = folder.resolve("kept").resolve("one.candidates");
+        all.save(file);
+        AnalysisResult again = AnalysisResult.read(file);
+        assertEquals(all.runId(), again.runId());
+        assertEquals(all.thresholds(), again.thresholds());
+        assertArrayEquals(straight.cellXy(), again.above(Map.of()).cellXy());
+    }
+
+    @Test
+    void trainsOnWhatIsSentAndServesTheModel() throws Exception {
+        StringBuilder features = new StringBuilder();
+        for (int[] at : SPOTS) {
+            features.append(feature("Point", "[" + (at[0] + 13) + "," + (at[1] + 13) + "]", "Nucleus")).append(',');
+        }
+        features.append(feature("Polygon", "[[[0,0],[400,0],[400,400],[0,400],[0,0]]]", "Cells marked*"));
+        byte[] geojson = ("{\"type\":\"FeatureCollection\",\"features\":[" + features + "]}").getBytes(StandardCharsets.UTF_8);
+        String small = "[network]\nwidths = [4, 8, 8]\n[training]\ncrop_px = 64\nbatch_size = 2\n";
+        AtomicInteger steps = new AtomicInteger();
+        try (Client client = client()) {
+            TrainingExamples sent = client.addExamples(ClientTest::block, request(), "spots", true, geojson, (done, total) -> { });
+            assertEquals(SPOTS.length + 1, sent.objects());
+            assertEquals(SIDE * SIDE, sent.pixels());
+
+            TrainingRequest order = new TrainingRequest("spots", "spots").epochs(1).settings(small);
+            TrainingResult result = client.watchTraining(client.startTraining(order), listener(steps, false));
+            assertFalse(result.isInterrupted());
+            assertEquals(Set.of("Nucleus"), result.thresholds().keySet());
+            assertTrue(steps.get() > 0);
+            assertTrue(client.models().contains("spots"));
+            AnalysisResult found = client.analyze(ClientTest::block, request().model("spots"), (done, total) -> { });
+            assertEquals("spots", found.modelTitle());
+
+            TrainingRequest longer = new TrainingRequest("spots", "longer").epochs(5000).settings(small);
+            assertThrows(InterruptedException.class,
+                    () -> client.watchTraining(client.startTraining(longer), listener(steps, true)));
+            for (int i = 0; i < 300 && !client.models().contains("longer"); i++) {
+                Thread.sleep(100);
+            }
+            assertTrue(client.models().contains("longer"), "a stopped training leaves a model that can be used");
+        }
+    }
+
+    private static TrainingListener listener(AtomicInteger steps, boolean stops) {
+        return new TrainingListener() {
+            @Override
+            public void told(String text) { }
+
+            @Override
+            public void step(int done, int total, Map<String, Double> numbers) throws InterruptedException {
+                assertTrue(numbers.containsKey("loss"));
+                steps.incrementAndGet();
+                if (stops) {
+                    throw new InterruptedException("enough");
+                }
+            }
+        };
+    }
+
+    private static String feature(String type, String coordinates, String name) {
+        return "{\"type\":\"Feature\",\"geometry\":{\"type\":\"" + type + "\",\"coordinates\":" + coordinates
+                + "},\"properties\":{\"objectType\":\"annotation\",\"classification\":{\"name\":\"" + name
+                + "\",\"color\":[200,0,0]}}}";
+    }
+
+    @Test
+    void whoeverLooksOnCanEndAnAnalysis() throws Exception {
+        try (Client client = client()) {
+            assertThrows(InterruptedException.class, () -> client.analyze(ClientTest::block, request(), (done, total) -> {
+                throw new InterruptedException("cancelled");
+            }));
+            assertFalse(client.models().isEmpty());
+        }
+    }
+
+    @Test
+    void saysWhatTheModelsFind() throws Exception {
+        try (Client client = client()) {
+            ModelInfo model = client.described().stream().filter(one -> one.name().equals("starter")).findFirst().orElseThrow();
+            assertEquals(Set.of("Nucleus"), model.thresholds().keySet());
+            assertTrue(model.toString().contains("0.25 um"), model.toString());
+        }
     }
 
     @Test
@@ -180,7 +283,7 @@ class ClientTest {
     }
 
     private static AnalysisRequest request() {
-        return new AnalysisRequest("drawn.png", SIDE, SIDE, 0.25).level(SIDE, SIDE, 1.0).runId("java");
+        return new AnalysisRequest("drawn.png", SIDE, SIDE, 0.25).level(SIDE, SIDE, 1.0).runId("java").model("starter");
     }
 
     private static byte[] block(int level, int x, int y, int width, int height) {
@@ -194,6 +297,15 @@ class ClientTest {
         return out;
     }
 
+    private static int[][] spots() {
+        Random random = new Random(3);
+        int[][] out = new int[60][];
+        for (int i = 0; i < out.length; i++) {
+            out[i] = new int[] {random.nextInt(SIDE - 30), random.nextInt(SIDE - 30)};
+        }
+        return out;
+    }
+
     /** Dark blue discs on pink. */
     private static BufferedImage nuclei() {
         BufferedImage drawn = new BufferedImage(SIDE, SIDE, BufferedImage.TYPE_INT_RGB);
@@ -201,9 +313,8 @@ class ClientTest {
         pen.setColor(new Color(232, 190, 212));
         pen.fillRect(0, 0, SIDE, SIDE);
         pen.setColor(new Color(80, 50, 130));
-        Random random = new Random(3);
-        for (int i = 0; i < 60; i++) {
-            pen.fillOval(random.nextInt(SIDE - 30), random.nextInt(SIDE - 30), 26, 26);
+        for (int[] at : SPOTS) {
+            pen.fillOval(at[0], at[1], 26, 26);
         }
         pen.dispose();
         return drawn;
