@@ -83,6 +83,7 @@ class Summary:
         tiles: Tiles of the plan.
         skipped_tiles: Tiles without an analysed pixel, which the network never saw.
         warnings: Why the result may be worse than the model's measures say: an image unlike those it learnt from.
+        agreement: Of a network in reduced precision, how far it agreed with full precision on this image; "" else.
     """
 
     cells: Mapping[str, int]
@@ -93,6 +94,7 @@ class Summary:
     tiles: int
     skipped_tiles: int
     warnings: tuple[str, ...] = ()
+    agreement: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,7 +237,7 @@ class Analysis:
         """
         model, radius = self.model, self.model.cross_class_radius_um
         # As floats: 100 and 100.0 are the same parameter, and messages know only the second.
-        values = [
+        values: list[object] = [
             float(model.pixel_size_um),
             [float(distance) for distance in model.min_distance_um],
             [float(threshold) for threshold in model.thresholds],
@@ -244,6 +246,8 @@ class Analysis:
             bool(model.mode_filter),
             float(self.min_region_area_um2),
         ]
+        if model.precision != "fp32":
+            values.append(model.precision)
         return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from tissuebridge.journal import Journal
 from tissuebridge.objects import MISSING_CORE, REGION_OF_INTEREST, ObjectType, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, PixelSource
+from tissuebridge.project.glass import LEAST_PX, glass_blocks
 from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of
 from tissuebridge.project.statistics import colour_warning, image_statistics
 from tissuebridge.strips import Work, compute_missing
@@ -60,6 +61,8 @@ class AnalysisOptions:
             annotations that a person drew, or the whole image if there are none.
         skipped_blocks: bool (row, col), True for blocks of 256 x 256 px of the model's grid, from its origin,
             that are not analysed.
+        skip_glass: Do not analyse blocks either that show nothing but empty glass (`project.glass`); small images
+            are always analysed as a whole.
         min_region_area_um2: Smaller connected regions do not become objects (they stay in the label map).
         cells_as_points: Write cells as points instead of discs.
         run_id: Id of the run, kept in the objects' metadata.
@@ -69,6 +72,7 @@ class AnalysisOptions:
     batch_size: int = 1
     region_of_interest: BaseGeometry | None = None
     skipped_blocks: NDArray[np.bool_] | None = None
+    skip_glass: bool = True
     min_region_area_um2: float = 25.0
     cells_as_points: bool = False
     run_id: str = field(default_factory=lambda: uuid4().hex)
@@ -110,7 +114,7 @@ def analyse(
     model = predictor.description
     with BlockCache(image.open_pixels()) as source:
         grid = grid_of(source.levels, image.pixel_size_um, model.pixel_size_um)
-        area = analysed_area(image, grid, chosen)
+        area = analysed_area(image, grid, _without_glass(source, grid, chosen, cancelled or _never))
         plan = _plan(grid, model, chosen.tile_size)
         decides = _decides(image, model, grid, area)
         if model.normalises_each_image:
@@ -124,6 +128,22 @@ def analyse(
             work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never
         )
     return _concluded(image, model, work, journal, tiles, chosen, warnings)
+
+
+def _without_glass(
+    source: PixelSource, grid: Grid, options: AnalysisOptions, cancelled: Callable[[], bool]
+) -> AnalysisOptions:
+    """The options with empty glass among the skipped blocks, where that is wanted."""
+    if not options.skip_glass or grid.width * grid.height < LEAST_PX:
+        return options
+    glass = glass_blocks(source, grid, cancelled)
+    if not glass.any():
+        return options
+    given = options.skipped_blocks
+    if given is not None and given.shape != glass.shape:
+        return options  # refused where it is used
+    _log.info("%s: %.0f %% of the image is empty glass and is skipped", source.name, 100 * glass.mean())
+    return replace(options, skipped_blocks=glass if given is None else given | glass)
 
 
 def _silent(done: int, total: int) -> None:
@@ -225,6 +245,7 @@ def _decides(image: Image, model: ModelDescription, grid: Grid, area: AnalysedAr
         "min_distance_um": model.min_distance_um,
         "floor": model.floor,
         "mode_filter": model.mode_filter,
+        "precision": model.precision,
         "region_of_interest": region_digest,
         "skipped_blocks": skipped_digest,
     }

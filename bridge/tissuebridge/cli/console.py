@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -101,6 +102,13 @@ def given_token() -> str | None:
 def class_map(path: Path | None) -> ClassMap | None:
     """The class map of `--classes`, or None."""
     return ClassMap.load(path) if path else None
+
+
+class Precision(StrEnum):
+    """What a network may compute in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 def load_starter() -> LocalPredictor:

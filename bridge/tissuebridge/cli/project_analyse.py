@@ -32,11 +32,13 @@ class Asked:
         tile_size: As `AnalysisOptions`.
         batch_size: As `AnalysisOptions`.
         region: Pattern of the classes of areas to analyse, or None.
+        glass: Analyse empty glass too.
     """
 
     tile_size: int
     batch_size: int
     region: str | None
+    glass: bool = False
 
     def options(self, image: Image, run_id: str) -> AnalysisOptions:
         """The options for an image.
@@ -46,7 +48,11 @@ class Asked:
         """
         area = None if self.region is None else named_region(image, self.region)
         return AnalysisOptions(
-            tile_size=self.tile_size, batch_size=self.batch_size, region_of_interest=area, run_id=run_id
+            tile_size=self.tile_size,
+            batch_size=self.batch_size,
+            region_of_interest=area,
+            skip_glass=not self.glass,
+            run_id=run_id,
         )
 
 
@@ -85,6 +91,7 @@ def into_project(
         "region": asked.region,
         "images": [image.entry.id for image in chosen],
         "restore deleted": options.restore_deleted,
+        "glass": asked.glass,
     }
     if options.dry_run:
         done = unfinished(project, decides)
@@ -131,5 +138,8 @@ def _into_image(
         "cells": dict(found.summary.cells),
         "regions": dict(found.summary.regions),
         "objects": dict(changed),
+        "tiles": found.summary.tiles,
+        "skipped_tiles": found.summary.skipped_tiles,
+        "agreement": found.summary.agreement,
         "warnings": list(found.summary.warnings),
     }

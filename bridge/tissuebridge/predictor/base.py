@@ -38,6 +38,7 @@ class ModelDescription:
         usual_colours: The colours it learnt from (`tissuemodel.colours`); "" where it does not say.
         other_numbers: Names of the numbers that each cell carries; empty: a score for each cell class. The first one
             is the cell's score.
+        precision: What the network computes in: "fp32", or "bf16", whose results differ a little.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelDescription:
     normalises_each_image: bool = False
     usual_colours: str = ""
     other_numbers: tuple[str, ...] = ()
+    precision: str = "fp32"
 
     @property
     def numbers(self) -> tuple[str, ...]:

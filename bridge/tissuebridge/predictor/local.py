@@ -24,22 +24,23 @@ class LocalPredictor:
 
     Args:
         checkpoint: A trained model.
+        precision: "fp32" or "bf16".
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, precision: str = "fp32") -> None:
         self.checkpoint = checkpoint
-        self._infer = Inference(checkpoint.network, checkpoint.config)
-        self._description = describe(checkpoint)
+        self._infer = Inference(checkpoint.network, checkpoint.config, precision=precision)
+        self._description = replace(describe(checkpoint), precision=precision)
 
     @classmethod
-    def load(cls, folder: Path) -> LocalPredictor:
+    def load(cls, folder: Path, precision: str = "fp32") -> LocalPredictor:
         """Reads a model folder.
 
         Raises:
             ModelError: It is missing, damaged or tampered with.
         """
         try:
-            return cls(load_checkpoint(folder))
+            return cls(load_checkpoint(folder), precision)
         except CheckpointError as error:
             raise ModelError(str(error)) from error
 

@@ -39,10 +39,10 @@ _MAX_NAME: Final = 1024
 _MAX_ROI_BYTES: Final = 4 * 2**20
 _PLAIN_OPTIONS: Final[
     tuple[
-        Literal["tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id"],
+        Literal["tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id", "skip_glass"],
         ...,
     ]
-] = ("tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id")
+] = ("tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id", "skip_glass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ def model_message(name: str, model: ModelDescription) -> models_wire.Model:
         normalises_each_image=model.normalises_each_image,
         usual_colours=model.usual_colours,
         other_numbers=model.other_numbers,
+        precision=model.precision,
     )
 
 
@@ -137,6 +138,7 @@ def model_of(message: models_wire.Model) -> ModelDescription:
         normalises_each_image=message.normalises_each_image,
         usual_colours=message.usual_colours,
         other_numbers=tuple(message.other_numbers),
+        precision=message.precision or "fp32",
     )
 
 
@@ -198,6 +200,7 @@ def _options_message(options: AnalysisOptions) -> wire.Options:
         min_region_area_um2=options.min_region_area_um2,
         cells_as_points=options.cells_as_points,
         run_id=options.run_id,
+        skip_glass=options.skip_glass,
     )
 
 

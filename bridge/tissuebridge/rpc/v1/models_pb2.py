@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tissuebridge/rpc/v1/models.proto\x12\x13tissuebridge.rpc.v1\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.tissuebridge.rpc.v1.Model\"$\n\x14\x44\x65scribeModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x8f\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x16\n\x0eregion_classes\x18\x04 \x03(\t\x12\x14\n\x0c\x63\x65ll_classes\x18\x05 \x03(\t\x12\x36\n\x06\x63olors\x18\x06 \x03(\x0b\x32&.tissuebridge.rpc.v1.Model.ColorsEntry\x12\x15\n\rpixel_size_um\x18\x07 \x01(\x01\x12\x11\n\tstride_px\x18\x08 \x01(\r\x12\x10\n\x08reach_px\x18\t \x01(\r\x12\x11\n\tpad_value\x18\n \x01(\r\x12\x19\n\x11\x63\x65ll_diameters_um\x18\x0b \x03(\x01\x12\x17\n\x0fmin_distance_um\x18\x0c \x03(\x01\x12\x12\n\nthresholds\x18\r \x03(\x01\x12\r\n\x05\x66loor\x18\x0e \x01(\x01\x12\"\n\x15\x63ross_class_radius_um\x18\x0f \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bmode_filter\x18\x10 \x01(\x08\x12\x1d\n\x15normalises_each_image\x18\x11 \x01(\x08\x12\x15\n\rusual_colours\x18\x12 \x01(\t\x12\x15\n\rother_numbers\x18\x13 \x03(\t\x1a-\n\x0b\x43olorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x18\n\x16_cross_class_radius_um2\xb4\x01\n\x06Models\x12W\n\x04List\x12&.tissuebridge.rpc.v1.ListModelsRequest\x1a\'.tissuebridge.rpc.v1.ListModelsResponse\x12Q\n\x08\x44\x65scribe\x12).tissuebridge.rpc.v1.DescribeModelRequest\x1a\x1a.tissuebridge.rpc.v1.ModelB\x17\n\x13tissuebridge.rpc.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tissuebridge/rpc/v1/models.proto\x12\x13tissuebridge.rpc.v1\"\x13\n\x11ListModelsRequest\"@\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.tissuebridge.rpc.v1.Model\"$\n\x14\x44\x65scribeModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa2\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x16\n\x0eregion_classes\x18\x04 \x03(\t\x12\x14\n\x0c\x63\x65ll_classes\x18\x05 \x03(\t\x12\x36\n\x06\x63olors\x18\x06 \x03(\x0b\x32&.tissuebridge.rpc.v1.Model.ColorsEntry\x12\x15\n\rpixel_size_um\x18\x07 \x01(\x01\x12\x11\n\tstride_px\x18\x08 \x01(\r\x12\x10\n\x08reach_px\x18\t \x01(\r\x12\x11\n\tpad_value\x18\n \x01(\r\x12\x19\n\x11\x63\x65ll_diameters_um\x18\x0b \x03(\x01\x12\x17\n\x0fmin_distance_um\x18\x0c \x03(\x01\x12\x12\n\nthresholds\x18\r \x03(\x01\x12\r\n\x05\x66loor\x18\x0e \x01(\x01\x12\"\n\x15\x63ross_class_radius_um\x18\x0f \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bmode_filter\x18\x10 \x01(\x08\x12\x1d\n\x15normalises_each_image\x18\x11 \x01(\x08\x12\x15\n\rusual_colours\x18\x12 \x01(\t\x12\x15\n\rother_numbers\x18\x13 \x03(\t\x12\x11\n\tprecision\x18\x14 \x01(\t\x1a-\n\x0b\x43olorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x18\n\x16_cross_class_radius_um2\xb4\x01\n\x06Models\x12W\n\x04List\x12&.tissuebridge.rpc.v1.ListModelsRequest\x1a\'.tissuebridge.rpc.v1.ListModelsResponse\x12Q\n\x08\x44\x65scribe\x12).tissuebridge.rpc.v1.DescribeModelRequest\x1a\x1a.tissuebridge.rpc.v1.ModelB\x17\n\x13tissuebridge.rpc.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEMODELREQUEST']._serialized_start=144
   _globals['_DESCRIBEMODELREQUEST']._serialized_end=180
   _globals['_MODEL']._serialized_start=183
-  _globals['_MODEL']._serialized_end=710
-  _globals['_MODEL_COLORSENTRY']._serialized_start=639
-  _globals['_MODEL_COLORSENTRY']._serialized_end=684
-  _globals['_MODELS']._serialized_start=713
-  _globals['_MODELS']._serialized_end=893
+  _globals['_MODEL']._serialized_end=729
+  _globals['_MODEL_COLORSENTRY']._serialized_start=658
+  _globals['_MODEL_COLORSENTRY']._serialized_end=703
+  _globals['_MODELS']._serialized_start=732
+  _globals['_MODELS']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

@@ -95,6 +95,7 @@ class Model(google.protobuf.message.Message):
     NORMALISES_EACH_IMAGE_FIELD_NUMBER: builtins.int
     USUAL_COLOURS_FIELD_NUMBER: builtins.int
     OTHER_NUMBERS_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name to ask for; what the checkpoint calls itself stands in `title`."""
     title: builtins.str
@@ -114,6 +115,8 @@ class Model(google.protobuf.message.Message):
     """The server measures each image's colours before its tiles: it then asks for blocks of a coarse level first."""
     usual_colours: builtins.str
     """The colours it learnt from, as the server compares them; empty where it does not say."""
+    precision: builtins.str
+    """What the network computes in; empty: fp32."""
     @property
     def region_classes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -154,9 +157,10 @@ class Model(google.protobuf.message.Message):
         normalises_each_image: builtins.bool = ...,
         usual_colours: builtins.str = ...,
         other_numbers: collections.abc.Iterable[builtins.str] | None = ...,
+        precision: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cross_class_radius_um", b"_cross_class_radius_um", "cross_class_radius_um", b"cross_class_radius_um"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cross_class_radius_um", b"_cross_class_radius_um", "cell_classes", b"cell_classes", "cell_diameters_um", b"cell_diameters_um", "colors", b"colors", "cross_class_radius_um", b"cross_class_radius_um", "digest", b"digest", "floor", b"floor", "min_distance_um", b"min_distance_um", "mode_filter", b"mode_filter", "name", b"name", "normalises_each_image", b"normalises_each_image", "other_numbers", b"other_numbers", "pad_value", b"pad_value", "pixel_size_um", b"pixel_size_um", "reach_px", b"reach_px", "region_classes", b"region_classes", "stride_px", b"stride_px", "thresholds", b"thresholds", "title", b"title", "usual_colours", b"usual_colours"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cross_class_radius_um", b"_cross_class_radius_um", "cell_classes", b"cell_classes", "cell_diameters_um", b"cell_diameters_um", "colors", b"colors", "cross_class_radius_um", b"cross_class_radius_um", "digest", b"digest", "floor", b"floor", "min_distance_um", b"min_distance_um", "mode_filter", b"mode_filter", "name", b"name", "normalises_each_image", b"normalises_each_image", "other_numbers", b"other_numbers", "pad_value", b"pad_value", "pixel_size_um", b"pixel_size_um", "precision", b"precision", "reach_px", b"reach_px", "region_classes", b"region_classes", "stride_px", b"stride_px", "thresholds", b"thresholds", "title", b"title", "usual_colours", b"usual_colours"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_cross_class_radius_um", b"_cross_class_radius_um"]) -> typing.Literal["cross_class_radius_um"] | None: ...
 
 global___Model = Model
