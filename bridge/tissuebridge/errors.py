@@ -123,3 +123,28 @@ class Cancelled(TissuebridgeError):
     exit_code = 130
     grpc_status = "CANCELLED"
     ends_batch = True
+
+
+def kinds_of_error() -> dict[str, type[TissuebridgeError]]:
+    """Class name to class of every error here.
+
+    >>> kinds_of_error()["ModelError"].grpc_status
+    'FAILED_PRECONDITION'
+    """
+    kinds: dict[str, type[TissuebridgeError]] = {}
+    waiting: list[type[TissuebridgeError]] = [TissuebridgeError]
+    while waiting:
+        kind = waiting.pop()
+        if kind.__module__ == TissuebridgeError.__module__:
+            kinds[kind.__name__] = kind
+        waiting.extend(kind.__subclasses__())
+    return kinds
+
+
+def kind_named(name: str) -> type[TissuebridgeError]:
+    """The error of a name that came from another process; an unknown one is the plain error.
+
+    >>> kind_named("ImageError"), kind_named("ValueError")
+    (<class 'tissuebridge.errors.ImageError'>, <class 'tissuebridge.errors.TissuebridgeError'>)
+    """
+    return kinds_of_error().get(name, TissuebridgeError)

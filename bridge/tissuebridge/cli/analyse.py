@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
+import shapely
 import typer
 
 from tissuebridge import pipeline
 from tissuebridge.analysis import label_map_path, refuse_a_persons_map
+from tissuebridge.batch.cluster import ClusterWorkers
+from tissuebridge.batch.local import LocalWorkers
+from tissuebridge.batch.tasks import Task, Workers
 from tissuebridge.cli.console import (
     Certificate,
     Json,
@@ -26,19 +31,19 @@ from tissuebridge.cli.console import (
     forget_journal,
     given_token,
     load_starter,
-    open_source,
     print_json,
     refuse_failures,
 )
 from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
 from tissuebridge.cli.project_run import DryRun, Images
 from tissuebridge.client import Client
-from tissuebridge.errors import UsageError
+from tissuebridge.errors import TissuebridgeError, UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
 from tissuebridge.project.qupath_project import QuPathProject
+from tissuebridge.project.source import open_source
 from tissuebridge.starter import starter_folder
 from tissuebridge.training import check_writable
 
@@ -67,6 +72,13 @@ def analyse(
         Precision,
         typer.Option("--precision", help="bf16: about twice as fast where the CPU has it; differs a little."),
     ] = Precision.FP32,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, help="Processes that compute, an image each.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="TCP", help="A Dask cluster that computes: tcp://HOST:8786."),
+    ] = None,
     server: Server = None,
     ca: Certificate = None,
     images: Images = None,
@@ -91,7 +103,10 @@ def analyse(
     """Find regions and cells in the images of SOURCE: into a QuPath project, or as NAME.geojson for each image."""
     if server and precision is not Precision.FP32:
         raise UsageError("--precision is the server's to choose: tissuebridge serve --precision bf16")
+    if server and (workers > 1 or scheduler):
+        raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
+    ahead = partial(_ahead, source, pixel_size, model, precision.value, workers, scheduler)
     asked = Asked(tile_size, batch_size, region, glass)
     engine = (
         _remote(server, model or "", ca)
@@ -100,7 +115,9 @@ def analyse(
     )
     if isinstance(project, QuPathProject) and output is None:
         key = f"server {model or ''}" if server else f"{_model_key(model)} {precision.value}"
-        into_project(project, engine, asked, ProjectOptions(images, key, restore_deleted, dry_run, json))
+        into_project(
+            project, engine, ahead, asked, ProjectOptions(images, key, restore_deleted, dry_run, json)
+        )
         return
     if dry_run or restore_deleted or images:
         raise UsageError(
@@ -108,10 +125,20 @@ def analyse(
         )
     folder, run = output or project.default_output, uuid4().hex
     check_writable(folder)
-    with engine as analyser, bar("analysing", "tile") as step:
-        done, failed = each_image(
-            project, lambda image: _analysed(image, analyser, folder, asked.options(image, run), step)
-        )
+    with (
+        engine as analyser,
+        bar("analysing", "tile") as step,
+        ahead(
+            [(image, _journal(folder, image)) for image in project.images],
+            lambda image: asked.options(image, run),
+        ) as computing,
+    ):
+
+        def do(image: Image) -> dict[str, Any]:
+            computing.wait_for(image.name)
+            return _analysed(image, analyser, folder, asked.options(image, run), step)
+
+        done, failed = each_image(project, do)
     if json:
         print_json({"run": run, "images": done, "failed": failed})
     else:
@@ -120,10 +147,63 @@ def analyse(
     refuse_failures(done, failed)
 
 
+def _journal(folder: Path, image: Image) -> Path:
+    return folder / "journal" / image.name
+
+
+@contextmanager
+def _ahead(
+    source: Path,
+    pixel_size_um: float | None,
+    model: str | None,
+    precision: str,
+    count: int,
+    scheduler: str | None,
+    images: Sequence[tuple[Image, Path]],
+    options: Callable[[Image], AnalysisOptions],
+) -> Iterator[Workers]:
+    """Workers that fill journals ahead; nobody where one process does all."""
+    if scheduler is None and min(count, len(images)) < 2:
+        yield _Nobody()
+        return
+    folder = starter_folder() if model is None else Path(model)
+    tasks = []
+    for image, journal in images:
+        try:
+            chosen = options(image)
+            area = chosen.region_of_interest
+            area = pipeline.drawn_region(image) if area is None else area
+        except TissuebridgeError:
+            continue  # told where the image's turn comes
+        tasks.append(
+            Task(
+                source=str(source.resolve()),
+                image=image.name,
+                journal=str(journal.resolve()),
+                model=str(folder.resolve()),
+                precision=precision,
+                pixel_size_um=pixel_size_um,
+                tile_size=chosen.tile_size,
+                batch_size=chosen.batch_size,
+                skip_glass=chosen.skip_glass,
+                region="" if area is None else shapely.to_wkb(area, hex=True),
+            )
+        )
+    with ClusterWorkers(tasks, scheduler) if scheduler else LocalWorkers(tasks, count) as workers:
+        yield workers
+
+
+class _Nobody:
+    """Nobody computes ahead."""
+
+    def wait_for(self, image: str) -> None:
+        """Returns at once."""
+
+
 def _analysed(
     image: Image, analyser: Analyser, folder: Path, options: AnalysisOptions, step: Callable[..., None]
 ) -> dict[str, Any]:
-    journal, geojson = folder / "journal" / image.name, result_path(folder, image)
+    journal, geojson = _journal(folder, image), result_path(folder, image)
     # Before computing: a person's file is a reason to stop only as long as nobody has waited for hours.
     refuse_a_persons_file(geojson)
     refuse_a_persons_map(label_map_path(geojson))

@@ -20,9 +20,6 @@ from tissuebridge.classes import ClassMap
 from tissuebridge.errors import PartialResult, TissuebridgeError, UsageError
 from tissuebridge.model_card import CARD_FILE
 from tissuebridge.project.base import Image, Project
-from tissuebridge.project.folder import FolderProject, SingleImage, open_image
-from tissuebridge.project.qpproj import is_project
-from tissuebridge.project.qupath_project import QuPathProject
 
 if TYPE_CHECKING:
     from tissuebridge.predictor.local import LocalPredictor
@@ -66,21 +63,6 @@ Json = Annotated[
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of weights, crops and augmentation (otherwise 0).")
 ]
-
-
-def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | SingleImage | QuPathProject:
-    """The project behind a SOURCE argument.
-
-    Raises:
-        UsageError: There is no such file or folder, or the pixel size is impossible.
-    """
-    if pixel_size_um is not None and not 0.01 <= pixel_size_um <= 100:
-        raise UsageError(f"--pixel-size {pixel_size_um:g}: a pixel of 0.01 to 100 um is meant, such as 0.5")
-    if not source.exists():
-        raise UsageError(f"{source}: no such file or folder")
-    if is_project(source):
-        return QuPathProject(source, pixel_size_um)
-    return FolderProject(source, pixel_size_um) if source.is_dir() else open_image(source, pixel_size_um)
 
 
 TOKEN_VARIABLE: Final = "TISSUEBRIDGE_TOKEN"  # noqa: S105 - the name of a variable

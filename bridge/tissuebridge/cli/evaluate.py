@@ -20,11 +20,11 @@ from tissuebridge.cli.console import (
     bar,
     class_map,
     load_starter,
-    open_source,
     print_json,
     say,
 )
 from tissuebridge.errors import UsageError
+from tissuebridge.project.source import open_source
 from tissuebridge.training import check_writable
 
 FOLDER: Final = "evaluation"

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tissuebridge.cli.console import Json, PixelSize, Source, bar, open_source, print_json
+from tissuebridge.cli.console import Json, PixelSize, Source, bar, print_json
 from tissuebridge.cli.project_run import Images
 from tissuebridge.errors import UsageError
 from tissuebridge.project.folder import FolderProject
 from tissuebridge.project.qupath_project import QuPathProject
+from tissuebridge.project.source import open_source
 from tissuebridge.qupath.export import folder_of_project, project_of_folder
 from tissuebridge.qupath.run import chosen_images
 

@@ -23,7 +23,6 @@ from tissuebridge.cli.console import (
     each_image,
     forget_journal,
     given_token,
-    open_source,
     print_json,
     refuse_failures,
 )
@@ -34,6 +33,7 @@ from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import PROPOSALS, FolderImage, FolderProject, SingleImage
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
+from tissuebridge.project.source import open_source
 from tissuebridge.proposals.files import check_proposals_file, write_parameters, write_proposals
 from tissuebridge.proposals.propose import Watch, settings_of
 from tissuebridge.proposals.propose import propose as propose_for

@@ -20,7 +20,6 @@ from tissuebridge.cli.console import (
     Source,
     bar,
     class_map,
-    open_source,
     print_json,
     say,
 )
@@ -29,6 +28,7 @@ from tissuebridge.geojson import read_objects
 from tissuebridge.objects import PathObject, of_other_runs
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
+from tissuebridge.project.source import open_source
 from tissuebridge.spatial.cohort import pooled_densities, with_project_q
 from tissuebridge.spatial.measure import Statistics, Watch, cell_table, measure
 from tissuebridge.spatial.nulls import SIMULATIONS

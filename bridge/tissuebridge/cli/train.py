@@ -19,11 +19,11 @@ from tissuebridge.cli.console import (
     Source,
     bar,
     class_map,
-    open_source,
     print_json,
     say,
 )
 from tissuebridge.errors import Cancelled, UsageError
+from tissuebridge.project.source import open_source
 from tissuebridge.settings import read_settings
 from tissuebridge.splits import SplitOptions
 

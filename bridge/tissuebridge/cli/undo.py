@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import typer
 
-from tissuebridge.cli.console import Json, Source, open_source
+from tissuebridge.cli.console import Json, Source
 from tissuebridge.cli.project_run import DryRun, Images, go_through, tell_only
 from tissuebridge.errors import UsageError
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
+from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import chosen_images, open_run
 from tissuebridge.writeback.runs import UNDO, UNDONE, Runs
 

@@ -18,6 +18,7 @@ from tissuebridge.errors import (
     ServerUnreachable,
     TissuebridgeError,
     UsageError,
+    kinds_of_error,
 )
 
 PROTOCOL: Final = 1
@@ -105,22 +106,6 @@ def with_token(token: str) -> tuple[tuple[str, str], ...]:
     (('authorization', 'Bearer abc'),)
     """
     return ((TOKEN_KEY, f"Bearer {token}"),)
-
-
-def kinds_of_error() -> dict[str, type[TissuebridgeError]]:
-    """Class name to class of every error in `errors`.
-
-    >>> kinds_of_error()["ModelError"].grpc_status
-    'FAILED_PRECONDITION'
-    """
-    kinds: dict[str, type[TissuebridgeError]] = {}
-    waiting: list[type[TissuebridgeError]] = [TissuebridgeError]
-    while waiting:
-        kind = waiting.pop()
-        if kind.__module__ == TissuebridgeError.__module__:
-            kinds[kind.__name__] = kind
-        waiting.extend(kind.__subclasses__())
-    return kinds
 
 
 def is_busy(error: grpc.RpcError) -> bool:

@@ -20,10 +20,9 @@ from typing import Any, Final
 
 import platformdirs
 
-from tissuebridge.errors import ModelError, TissuebridgeError, UsageError
+from tissuebridge.errors import ModelError, TissuebridgeError, UsageError, kind_named
 from tissuebridge.files import storage_error
 from tissuebridge.predictor.base import Predictor
-from tissuebridge.rpc.transport import kinds_of_error
 from tissuebridge.server.call import Busy
 from tissuebridge.server.training_job import JobOrder
 from tissuebridge.server.training_sets import TrainingSet
@@ -125,8 +124,7 @@ class Job:
             if "ended" in said:
                 end = said["ended"]
             elif "failed" in said:
-                kind = kinds_of_error().get(said["failed"]["kind"], TissuebridgeError)
-                error = kind(said["failed"]["message"])
+                error = kind_named(said["failed"]["kind"])(said["failed"]["message"])
             else:
                 self._tell(said)
         code = self._process.wait()

@@ -1,0 +1,123 @@
+"""What a worker is asked for: an image's journal, filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import shapely
+
+from tissuebridge.errors import UsageError
+from tissuebridge.objects import PathObject
+from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse
+from tissuebridge.project.base import Image, ImageIdentity, PixelSource
+from tissuebridge.project.source import open_source
+
+if TYPE_CHECKING:
+    from tissuebridge.predictor.local import LocalPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image to compute. Plain values: it travels as JSON, or by Dask.
+
+    Attributes:
+        source: The folder, image file or QuPath project, as an absolute path that the worker reaches too.
+        image: The image's name in it.
+        journal: Folder for its journal, likewise.
+        model: Folder of the model.
+        precision: What the network computes in.
+        pixel_size_um: For images without one.
+        tile_size: As `AnalysisOptions`.
+        batch_size: As `AnalysisOptions`.
+        skip_glass: As `AnalysisOptions`.
+        region: WKB (hex) of what is to be analysed; "" for all of the image.
+    """
+
+    source: str
+    image: str
+    journal: str
+    model: str
+    precision: str = "fp32"
+    pixel_size_um: float | None = None
+    tile_size: int = DEFAULT_TILE_SIZE
+    batch_size: int = 1
+    skip_glass: bool = True
+    region: str = ""
+
+
+class Workers(Protocol):
+    """Who computes tasks."""
+
+    def wait_for(self, image: str) -> None:
+        """Returns when an image's journal is filled.
+
+        Raises:
+            TissuebridgeError: It could not be: what went wrong, or that its workers died.
+        """
+        ...
+
+
+def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> None:
+    """Fills an image's journal; strips that it has already are not computed again.
+
+    Raises:
+        UsageError: The image or the model is not there, or an option is impossible.
+        TissuebridgeError: As for `pipeline.analyse`.
+    """
+    project = open_source(Path(task.source), task.pixel_size_um)
+    found = [image for image in project.images if image.name == task.image]
+    if not found:
+        raise UsageError(f"{task.source}: it has no image {task.image!r} any more")
+    options = AnalysisOptions(
+        tile_size=task.tile_size,
+        batch_size=task.batch_size,
+        skip_glass=task.skip_glass,
+        region_of_interest=shapely.from_wkb(bytes.fromhex(task.region)) if task.region else None,
+    )
+    predictor = _model(task.model, task.precision)
+    analyse(_Bare(found[0]), predictor, journal_dir=Path(task.journal), options=options, progress=progress)
+
+
+@lru_cache(maxsize=1)
+def _model(folder: str, precision: str) -> LocalPredictor:
+    """The model; a process that computes many images loads it once."""
+    from tissuebridge.predictor.local import LocalPredictor
+
+    return LocalPredictor.load(Path(folder), precision)
+
+
+class _Bare:
+    """An image without its objects: what is to be analysed is in the task, and no worker starts Java to ask for it."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+
+    @property
+    def name(self) -> str:
+        return self._image.name
+
+    @property
+    def identity(self) -> ImageIdentity:
+        return self._image.identity
+
+    @property
+    def pixel_size_um(self) -> float:
+        return self._image.pixel_size_um
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._image.metadata
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return self._image.files
+
+    def open_pixels(self) -> PixelSource:
+        return self._image.open_pixels()
+
+    def objects(self) -> Sequence[PathObject]:
+        return ()
