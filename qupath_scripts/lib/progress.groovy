@@ -5,10 +5,9 @@ package tissuebridge
 
 import groovy.transform.CompileStatic
 import io.github.tissuebridge.client.Listener
-import org.codehaus.groovy.runtime.InvokerHelper
+import qupath.lib.gui.QuPathGUI
+import qupath.lib.gui.TaskRunnerFX
 import qupath.lib.plugins.SimpleProgressMonitor
-import qupath.lib.plugins.TaskRunner
-import qupath.lib.plugins.TaskRunnerUtils
 
 @CompileStatic
 class Progress implements Listener, AutoCloseable {
@@ -45,8 +44,7 @@ class Progress implements Listener, AutoCloseable {
 
     /** QuPath's bar in its window; headless the log is enough. */
     private static SimpleProgressMonitor barOf() {
-        TaskRunner runner = TaskRunnerUtils.getDefaultInstance().createTaskRunner(1)
-        if (runner.getClass().getSimpleName() != "TaskRunnerFX") return null
-        return (SimpleProgressMonitor) InvokerHelper.invokeMethod(runner, "makeProgressMonitor", new Object[0])
+        QuPathGUI gui = QuPathGUI.getInstance()
+        return gui == null ? null : new TaskRunnerFX(gui, 1).makeProgressMonitor()
     }
 }
