@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid5
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from tissuebridge.geojson import read_objects
 from tissuebridge.geojson_write import write_objects
@@ -50,8 +52,18 @@ class FakeStore:
         gone, returned = set(changes.gone), set(changes.returned)
         back = [obj for obj in read_saved(snapshot) if obj.id in returned] if snapshot and returned else []
         self._loaded = [obj for obj in self._loaded if obj.id not in gone] + list(changes.added) + back
+        if changes.measured is not None:
+            rows = dict(zip(changes.measured.ids, changes.measured.values, strict=True))
+            self._loaded = [self._with(obj, changes.measured.names, rows.get(obj.id)) for obj in self._loaded]
         added = (obj.id for obj in changes.added if obj.id is not None)
         self.parents |= dict(zip(added, changes.parents, strict=True))
+
+    @staticmethod
+    def _with(obj: PathObject, names: Sequence[str], values: NDArray[np.float64] | None) -> PathObject:
+        if values is None:
+            return obj
+        own = {name: value for name, value in zip(names, values.tolist(), strict=True) if not np.isnan(value)}
+        return replace(obj, measurements={**obj.measurements, **own})
 
     def save(self) -> None:
         save_as_qupath(self.files, self._loaded)

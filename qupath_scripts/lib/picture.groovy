@@ -33,10 +33,10 @@ class Picture {
     final String name, transform
     final int series
 
-    /** Options: channels, three names where the image is no RGB. */
-    Picture(ImageData<BufferedImage> imageData, ProjectImageEntry<BufferedImage> entry, Map<String, Object> options) {
+    /** Options: channels, three names where the image is no RGB; not asked for where no pixel is looked at. */
+    Picture(ImageData<BufferedImage> imageData, ProjectImageEntry<BufferedImage> entry, Map<String, Object> options, boolean hasPixels = true) {
         server = imageData.getServer()
-        channels = channelsOf(server, (List<Object>) options.getOrDefault("channels", []))
+        channels = hasPixels ? channelsOf(server, (List<Object>) options.getOrDefault("channels", [])) : null
         pixelSizeUm = pixelSizeOf(server.getPixelCalibration())
         plane = planeShown(imageData)
         name = nameOf(server)

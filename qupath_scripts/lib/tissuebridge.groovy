@@ -39,6 +39,11 @@ class Tissuebridge {
         return Training.export(imageData, project, options)
     }
 
+    /** See Spatial.measure. */
+    static String measure(ImageData<BufferedImage> imageData, ProjectImageEntry<BufferedImage> entry, Map<String, Object> options) {
+        return Spatial.measure(imageData, entry, options)
+    }
+
     /** See Review.decide. */
     static String decide(PathObjectHierarchy hierarchy, Map<String, String> accept, Collection<String> reject, String reviewer) {
         return Review.decide(hierarchy, accept, reject, reviewer)

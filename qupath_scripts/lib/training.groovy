@@ -3,9 +3,6 @@
  */
 package tissuebridge
 
-import com.google.gson.JsonArray
-import com.google.gson.JsonObject
-import com.google.gson.JsonParser
 import groovy.transform.CompileStatic
 import io.github.tissuebridge.client.Client
 import io.github.tissuebridge.client.Settings
@@ -15,14 +12,11 @@ import io.github.tissuebridge.client.TrainingListener
 import io.github.tissuebridge.client.TrainingRequest
 import io.github.tissuebridge.client.TrainingResult
 import java.awt.image.BufferedImage
-import java.nio.charset.StandardCharsets
 import java.text.Normalizer
 import qupath.lib.images.ImageData
-import qupath.lib.io.GsonTools
 import qupath.lib.objects.PathObject
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
-import qupath.lib.roi.PolygonROI
 
 @CompileStatic
 class Training {
@@ -98,7 +92,7 @@ class Training {
         Progress progress = new Progress("sending ${picture.name}".toString(), "parts", Analysis.logOf(options))
         try {
             return client.addExamples({ int level, int x, int y, int width, int height -> picture.block(level, x, y, width, height) },
-                picture.request(), set, first, geojson(drawn), progress)
+                picture.request(), set, first, Features.of(drawn), progress)
         } finally {
             progress.close()
         }
@@ -118,29 +112,6 @@ class Training {
         return metadata.get(Results.PREFIX + "accepted") != null || metadata.get(Results.PREFIX + "rejected") != null
             || metadata.get(Results.PREFIX + "digest") != Results.digestOf(obj)
     }
-
-    /** A FeatureCollection as QuPath exports it, but with outlines as they were drawn (see Objects.shapeOf). */
-    static byte[] geojson(List<PathObject> objects) {
-        JsonArray features = new JsonArray()
-        for (PathObject obj : objects) {
-            JsonObject feature = tree(obj)
-            if (obj.getROI() instanceof PolygonROI) {
-                JsonObject outline = tree(Objects.shapeOf(obj.getROI()))
-                JsonObject geometry = feature.getAsJsonObject("geometry")
-                geometry.add("type", outline.get("type"))
-                geometry.add("coordinates", outline.get("coordinates"))
-            }
-            feature.getAsJsonObject("properties").remove("measurements")
-            features.add(feature)
-        }
-        JsonObject all = new JsonObject()
-        all.addProperty("type", "FeatureCollection")
-        all.add("features", features)
-        return GsonTools.getInstance().toJson(all).getBytes(StandardCharsets.UTF_8)
-    }
-
-    /** As a tree, by way of text: QuPath's writers do not write trees. */
-    private static JsonObject tree(Object value) { return JsonParser.parseString(GsonTools.getInstance().toJson(value)).getAsJsonObject() }
 
     static String nameOf(Project<?> project) {
         return project.getPath() == null ? project.getName() : project.getPath().getParent().getFileName().toString()

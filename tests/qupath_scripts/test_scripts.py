@@ -403,7 +403,7 @@ def test_crops_and_rotations_have_the_identity_that_python_gives_them(
     show = (
         "def P = io.github.tissuebridge.client.Scripts.load(this.class.classLoader).classLoader"
         ".loadClass('tissuebridge.Picture')\n"
-        "def p = P.getConstructors()[0].newInstance(getCurrentImageData(), getProjectEntry(), [:])\n"
+        "def p = P.newInstance(getCurrentImageData(), getProjectEntry(), [:])\n"
         "println 'IDENTITY ' + p.name + '|' + p.series + '|' + p.transform + '|'\n"
     )
     for view in views:
@@ -491,3 +491,53 @@ def test_trained_by_script_then_analysed_by_script(
     assert f"* by-script-{str(whole).lower()}: regions" in told, told[-900:]
     forget = edited("settings.groovy", MODEL="''")
     assert script("forget.groovy", project, place, image=name, text=forget)[0] == 0
+
+
+def test_spatial_numbers_are_those_of_the_command_line(
+    server: object, project: QuPathProject, place: Path, tmp_path: Path
+) -> None:
+    image = section(project)
+    name = image.entry.entry_name
+    assert script("empty.groovy", project, place, image=name, text="clearAllObjects()\n")[0] == 0
+    assert script("propose.groovy", project, place, image=name)[0] == 0
+    accept = edited(
+        "review_proposals.groovy", ACCEPT="['colour 1': 'Stroma', 'colour 2': 'Tumor', 'Nucleus': 'CD3']"
+    )
+    assert script("accept.groovy", project, place, image=name, text=accept)[0] == 0
+    few = edited("spatial.groovy", SIMULATIONS="19", CELLS="'person'", REGIONS="'person'")
+
+    code, told = script("few.groovy", project, place, image=name, text=few)
+
+    assert code == 0, told
+    assert "objects measured; the page:" in told
+    by_script = section(project).objects()
+    cells = [obj for obj in by_script if obj.class_name == "CD3"]
+    # But for cells outside the tissue.
+    assert (
+        sum("Signed distance to annotation Stroma µm" in obj.measurements for obj in cells)
+        > 0.5 * len(cells)
+        > 20
+    )
+    assert any("Spatial: CD3 per mm^2" in obj.measurements for obj in by_script if obj.class_name == "Tumor")
+    command = [
+        "spatial",
+        str(project.file),
+        "--simulations",
+        "19",
+        "--cells",
+        "person",
+        "--regions",
+        "person",
+    ]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    [folder] = (project.folder / "spatial").iterdir()
+    for table in ("densities", "tests", "coupling", "enrichment", "profiles"):
+        mine = [line.split(",", 1)[1] for line in (folder / f"{table}.csv").read_text().splitlines()]
+        theirs = [
+            line for line in (tmp_path / "out" / f"{table}.csv").read_text().splitlines() if "section" in line
+        ]
+        # The command adds what only a project has: q-values over all its tests.
+        assert [
+            line.split(",", 1)[1][: len(own)] for line, own in zip(theirs, mine[1:], strict=True)
+        ] == mine[1:]
+    assert "Infiltration at" in (folder / "spatial.html").read_text()

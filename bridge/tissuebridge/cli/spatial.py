@@ -1,14 +1,17 @@
-"""`tissuebridge spatial`: how the cells of every image lie to its tissue; tables out."""
+"""`tissuebridge spatial`: how the cells of every image lie to its tissue; tables and a page out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
+from uuid import uuid4
 
 import typer
 from shapely.errors import GEOSException
 
+from tissuebridge import __version__
 from tissuebridge.cases import cases_of
 from tissuebridge.classes import ClassMap, renamed
 from tissuebridge.cli.console import (
@@ -25,19 +28,27 @@ from tissuebridge.cli.console import (
 )
 from tissuebridge.errors import PartialResult, StorageError, TissuebridgeError
 from tissuebridge.geojson import read_objects
+from tissuebridge.geojson_write import write_objects
 from tissuebridge.objects import PathObject, of_other_runs
-from tissuebridge.project.base import Image
+from tissuebridge.project.base import Image, Project
 from tissuebridge.project.folder import result_path
+from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.project.source import open_source
+from tissuebridge.qupath.run import open_run
+from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.spatial.cohort import pooled_densities, with_project_q
-from tissuebridge.spatial.measure import Statistics, Watch, cell_table, measure
+from tissuebridge.spatial.measure import Watch
+from tissuebridge.spatial.measurements import MeasuredImage, measured_image
 from tissuebridge.spatial.nulls import SIMULATIONS
 from tissuebridge.spatial.rows import Row, write_columns, write_rows
 from tissuebridge.spatial.settings import SpatialSettings, Whose
-from tissuebridge.spatial.tissue import Tissue, tissue_of
+from tissuebridge.spatial.told import told
 
 FOLDER: Final = "spatial"
 """Beside the folder that `analyse` writes to, unless told otherwise."""
+
+
+PAGE: Final = "spatial.html"
 
 
 def spatial(
@@ -57,6 +68,13 @@ def spatial(
         int, typer.Option("--simulations", metavar="N", help="Simulations of every test, at least 19.")
     ] = SIMULATIONS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same numbers.")] = 0,
+    measurements: Annotated[
+        bool,
+        typer.Option(
+            "--measurements",
+            help="Put the numbers on the objects too: into the QuPath project, else as NAME.geojson.",
+        ),
+    ] = False,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
     pixel_size: PixelSize = None,
@@ -76,49 +94,88 @@ def spatial(
     cases = cases_of(project.images, case_pattern, case_key)
     tables: dict[str, list[Row]] = {}
     failed: list[str] = []
-    for image in project.images:
-        try:
-            with bar(image.name, "step") as step:
-                measured = _measured(image, results, names, settings, folder, step)
-        except StorageError:
-            raise
-        except (TissuebridgeError, GEOSException) as error:
-            cure = ". Repair or simplify its regions in QuPath." if isinstance(error, GEOSException) else ""
-            say(f"{image.name}: {error}{cure}")
-            failed.append(image.name)
-            continue
-        for name, rows in measured.tables.items():
-            tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
+    page = SpatialPage()
+    with _numbers_on_objects(project, folder, measurements) as put:
+        for image in project.images:
+            try:
+                with bar(image.name, "step") as step:
+                    measured = _measured(image, results, names, settings, folder, step, page, put)
+            except StorageError:
+                raise
+            except (TissuebridgeError, GEOSException) as error:
+                cure = (
+                    ". Repair or simplify its regions in QuPath." if isinstance(error, GEOSException) else ""
+                )
+                say(f"{image.name}: {error}{cure}")
+                failed.append(image.name)
+                continue
+            for name, rows in measured.tables.items():
+                tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
     tables = _together(tables, cases)
     paths = _write(folder, tables)
+    if tables:
+        page.write(folder / PAGE)
     if json:
-        print_json({"tables": _short(tables), "failed": failed, "paths": paths})
+        print_json({"tables": _short(tables), "failed": failed, "paths": paths, "page": str(folder / PAGE)})
     else:
-        typer.echo(f"{told(tables)}\n\ntables {folder}" if tables else "nothing was measured")
+        typer.echo(
+            f"{told(tables)}\n\npage   {folder / PAGE}\ntables {folder}" if tables else "nothing was measured"
+        )
     if failed:
         raise PartialResult(f"{len(failed)} of {len(project.images)} images failed: {', '.join(failed)}")
 
 
 def _measured(
-    image: Image, results: Path, names: ClassMap | None, settings: SpatialSettings, folder: Path, watch: Watch
-) -> Statistics:
-    tissue = tissue_in(image, results, names, settings)
-    found = measure(tissue, settings, watch)
-    write_columns(folder / f"{image.name}.cells.csv", cell_table(tissue, settings))
+    image: Image,
+    results: Path,
+    names: ClassMap | None,
+    settings: SpatialSettings,
+    folder: Path,
+    watch: Watch,
+    page: SpatialPage,
+    put: Put,
+) -> MeasuredImage:
+    objects, size = objects_of(image, results, names), image.identity
+    found = measured_image(objects, image.pixel_size_um, size.width, size.height, settings, watch)
+    write_columns(folder / f"{image.name}.cells.csv", found.columns)
+    page.add(image.name, found.tissue, found.tables)
+    put(image, found.objects)
     return found
 
 
-def tissue_in(image: Image, results: Path, names: ClassMap | None, settings: SpatialSettings) -> Tissue:
-    """The image's cells and regions: of its annotations, and of what `analyse` wrote.
+Put = Callable[[Image, Sequence[PathObject]], None]
+"""Takes an image's objects with their numbers, if anybody wants them."""
+
+
+@contextmanager
+def _numbers_on_objects(project: Project, folder: Path, wanted: bool) -> Iterator[Put]:
+    """Where numbers go: into the QuPath project, as a run that can be undone; else into a file for each image."""
+    if not wanted:
+        yield lambda image, objects: None
+    elif isinstance(project, QuPathProject):
+        with open_run(project, uuid4().hex, "spatial") as run:
+
+            def into_project(image: Image, objects: Sequence[PathObject]) -> None:
+                if isinstance(image, QuPathImage):
+                    say(
+                        f"{image.entry.entry_name}: {run.measure(image, objects)['measured']:,} objects measured"
+                    )
+
+            yield into_project
+    else:
+        about = {"method": "spatial", "version": __version__}
+        yield lambda image, objects: write_objects(folder / f"{image.name}.geojson", objects, about=about)
+
+
+def objects_of(image: Image, results: Path, names: ClassMap | None) -> list[PathObject]:
+    """The image's objects: its annotations, and what `analyse` wrote.
 
     A run whose objects came back from QuPath with the annotations is read there alone, with a person's edits.
     """
     drawn = list(image.objects())
     path = result_path(results, image)
     found: Sequence[PathObject] = read_objects(path) if path.is_file() else ()
-    identity = image.identity
-    objects = renamed([*drawn, *of_other_runs(found, drawn)], names)
-    return tissue_of(objects, image.pixel_size_um, identity.width, identity.height, settings)
+    return list(renamed([*drawn, *of_other_runs(found, drawn)], names))
 
 
 _TESTS: Final = {
@@ -153,37 +210,3 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
 def _short(tables: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
     """What JSON shows: all but the curves, which are long."""
     return {name: rows for name, rows in tables.items() if name != "functions"}
-
-
-def told(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Densities and coupled classes for people.
-
-    >>> row = {"image": "a", "class": "CD3", "region": "Tumor", "cells_per_mm2": 12.5, "low": 4.0, "high": 30.0}
-    >>> print(told({"densities": [row]}))
-    a: CD3 in Tumor: 12.5 per mm² (4.0-30.0)
-    """
-    lines = [
-        f"{row['image']}: {row['class']} in {row['region']}: {_density(row)}"
-        for row in tables.get("densities", ())
-    ]
-    seen = set()
-    for row in tables.get("coupling", ()):
-        key = (row["image"], row["class"], row["structure"])
-        if row["coupled_fraction"] and row["moved_um"] == 0 and key not in seen:
-            seen.add(key)
-            lines.append(
-                f"{row['image']}: {row['class']} keeps to the {row['structure']}: {row['coupled_fraction']:.0%} of "
-                f"{row['cells']} cells beyond chance, up to {row['coupling_distance_um']:g} µm, "
-                f"p = {_p(row['p_maximum'])} ({row['null']}), {_p(row['p_shift'])} (random shift)"
-            )
-    return "\n".join(lines)
-
-
-def _density(row: Row) -> str:
-    if row["cells_per_mm2"] is None:
-        return "not defined"
-    return f"{row['cells_per_mm2']:.1f} per mm² ({row['low']:.1f}-{row['high']:.1f})"
-
-
-def _p(value: object) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else "not defined"

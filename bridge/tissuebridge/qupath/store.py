@@ -75,6 +75,9 @@ class QuPathStore:
             snapshot,
             halves(changes.returned),
         )
+        if changes.measured is not None:
+            measured = changes.measured
+            self._image.open_entry.measure(halves(measured.ids), measured.names, measured.values)
 
     def save(self) -> None:
         """Saves it.

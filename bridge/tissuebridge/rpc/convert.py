@@ -29,6 +29,7 @@ from tissuebridge.project.pixels import MAX_SIDE
 from tissuebridge.rpc.transport import PROTOCOL
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
 from tissuebridge.rpc.v1 import models_pb2 as models_wire
+from tissuebridge.rpc.v1 import spatial_pb2 as spatial_wire
 from tissuebridge.rpc.v1 import training_pb2 as training_wire
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -242,6 +243,16 @@ def example_of(example: training_wire.Example) -> ExampleOrder:
         options=AnalysisOptions(),
     )
     return ExampleOrder(order, example.training_set, example.first)
+
+
+def measured_image_of(start: spatial_wire.MeasureStart) -> tuple[ImageIdentity, float]:
+    """The image of a client that wants it measured, and its pixel size in um, checked.
+
+    Raises:
+        UsageError: Another protocol, an impossible size or number.
+    """
+    check_protocol(start.protocol, start.client_version)
+    return _identity_of(start.image), _within(start.pixel_size_um, 1e-4, 1e3, "the pixel size in um")
 
 
 def check_protocol(protocol: int, client_version: str) -> None:

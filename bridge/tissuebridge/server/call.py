@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Event, Thread
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from tissuebridge.errors import Cancelled, ResourceLimit, UsageError
+from tissuebridge.geojson import read_objects
+from tissuebridge.objects import PathObject
 from tissuebridge.project.base import ImageIdentity, Level
 from tissuebridge.rpc.v1 import analysis_pb2 as wire
+from tissuebridge.rpc.v1.training_pb2 import ObjectsPiece
 from tissuebridge.server.outbox import IdleTimeout, Outbox, Stalled
 from tissuebridge.server.remote_pixels import RemotePixels
 
 MAX_PIXELS: Final = 2**36
 """Larger images are refused, at full resolution and on the model's grid; the largest slides have 2^35 px."""
+
+MAX_OBJECTS_BYTES: Final = 2**29
+"""Of one image's GeoJSON: two million objects."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -163,3 +171,26 @@ def run(
     Thread(target=work, name="call-worker").start()
     Thread(target=call.read, args=(requests,), name="call-reader", daemon=True).start()
     yield from call.outbox
+
+
+def objects_in(piece: Callable[[], ObjectsPiece]) -> list[PathObject]:
+    """An image's objects, which come as GeoJSON in pieces.
+
+    Args:
+        piece: Waits for the next one.
+
+    Raises:
+        ResourceLimit: They are too many.
+        GeoJSONError: They are no objects.
+    """
+    with TemporaryDirectory(prefix="tissuebridge-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "objects.geojson"
+        with path.open("wb") as file:
+            is_last = False
+            while not is_last:
+                came = piece()
+                file.write(came.geojson)
+                is_last = came.last
+                if file.tell() > MAX_OBJECTS_BYTES:
+                    raise ResourceLimit(f"the image's objects have more than {MAX_OBJECTS_BYTES} bytes")
+        return read_objects(path)

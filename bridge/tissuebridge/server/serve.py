@@ -34,12 +34,15 @@ from tissuebridge.rpc.v1 import (
     analysis_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
+    spatial_pb2,
+    spatial_pb2_grpc,
     training_pb2,
     training_pb2_grpc,
 )
 from tissuebridge.server.analysis import AnalysisService
 from tissuebridge.server.guard import Guard
 from tissuebridge.server.models import ModelList, ModelsService
+from tissuebridge.server.spatial import SpatialService
 from tissuebridge.server.trainer import Trainer
 from tissuebridge.server.training import TrainingService
 
@@ -51,6 +54,7 @@ _HEADROOM: Final = 4
 _NAMES: Final = (
     analysis_pb2.DESCRIPTOR.services_by_name["Analysis"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["Models"].full_name,
+    spatial_pb2.DESCRIPTOR.services_by_name["Spatial"].full_name,
 )
 
 
@@ -162,6 +166,9 @@ class Server:
         analysis = AnalysisService(models, self.options.streams, self.options.idle_timeout_s)
         analysis_pb2_grpc.add_AnalysisServicer_to_server(analysis, self._server)
         models_pb2_grpc.add_ModelsServicer_to_server(ModelsService(models), self._server)
+        spatial_pb2_grpc.add_SpatialServicer_to_server(
+            SpatialService(self.options.idle_timeout_s), self._server
+        )
         names = list(_NAMES)
         if self._trainer is not None:
             training = TrainingService(self._trainer, self.options.idle_timeout_s)

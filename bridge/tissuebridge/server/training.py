@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore
 from typing import Any, Final
 
-from tissuebridge.errors import ResourceLimit, UsageError
-from tissuebridge.geojson import read_objects
-from tissuebridge.objects import PathObject
+from tissuebridge.errors import UsageError
 from tissuebridge.rpc import convert
 from tissuebridge.rpc.v1 import analysis_pb2, training_pb2_grpc
 from tissuebridge.rpc.v1 import training_pb2 as wire
-from tissuebridge.server.call import MAX_PIXELS, Busy, Call, run
+from tissuebridge.server.call import MAX_PIXELS, Busy, Call, objects_in, run
 from tissuebridge.server.guard import without_paths
 from tissuebridge.server.remote_pixels import RemoteImage
 from tissuebridge.server.trainer import Job, Trainer
@@ -22,8 +18,6 @@ from tissuebridge.server.training_job import JobOrder
 from tissuebridge.settings import settings_of
 from tissuebridge.training import PRESET_NAMES
 
-MAX_OBJECTS_BYTES: Final = 2**29
-"""Of one image's GeoJSON: two million objects."""
 _SENDERS: Final = 2
 _WATCHERS: Final = 2
 """Calls that last take a worker each; short ones must find some left."""
@@ -117,7 +111,7 @@ class _Sending(Call[wire.AddExamplesRequest, wire.AddExamplesResponse]):
         order = example.order
         if order.identity.width * order.identity.height > MAX_PIXELS:
             raise UsageError(f"{order.identity.name}: more than the {MAX_PIXELS} px this server takes")
-        objects = self._objects()
+        objects = objects_in(lambda: self.opening().objects)
         training_set = self._trainer.training_set(example.training_set)
         if example.first:
             training_set.clear()
@@ -125,20 +119,6 @@ class _Sending(Call[wire.AddExamplesRequest, wire.AddExamplesResponse]):
         added = training_set.add(image, objects, self._tell, self.is_over)
         told = wire.ExamplesAdded(objects=added.objects, parts=added.parts, pixels=added.pixels)
         self.outbox.put(wire.AddExamplesResponse(added=told))
-
-    def _objects(self) -> list[PathObject]:
-        """The image's objects, which came in pieces."""
-        with TemporaryDirectory(prefix="tissuebridge-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "objects.geojson"
-            with path.open("wb") as file:
-                is_last = False
-                while not is_last:
-                    piece = self.opening().objects
-                    file.write(piece.geojson)
-                    is_last = piece.last
-                    if file.tell() > MAX_OBJECTS_BYTES:
-                        raise ResourceLimit(f"the image's objects have more than {MAX_OBJECTS_BYTES} bytes")
-            return read_objects(path)
 
     def _tell(self, done: int, total: int) -> None:
         progress = analysis_pb2.Progress(done=done, total=total)

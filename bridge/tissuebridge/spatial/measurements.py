@@ -7,15 +7,87 @@ part of an object's digest: an object of ours does not look edited for them, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tissuebridge.objects import ObjectType, PathObject
-from tissuebridge.spatial.measure import Statistics
+from tissuebridge.spatial.measure import Statistics, Watch, cell_table, measure
+from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.settings import SpatialSettings
+from tissuebridge.spatial.tissue import Tissue, tissue_of
 
 _NOT_MEASURED = ("Class", "x µm", "y µm", "Region", "Object")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredImage:
+    """All that is measured of an image.
+
+    Attributes:
+        tissue: What was measured.
+        tables: From `measure`.
+        columns: From `cell_table`.
+        objects: The image's objects with their numbers, in the order they came in.
+    """
+
+    tissue: Tissue
+    tables: Mapping[str, Sequence[Row]]
+    columns: Mapping[str, NDArray[np.generic]]
+    objects: Sequence[PathObject]
+
+
+def measured_image(
+    objects: Sequence[PathObject],
+    pixel_size_um: float,
+    width_px: int,
+    height_px: int,
+    settings: SpatialSettings,
+    watch: Watch | None = None,
+) -> MeasuredImage:
+    """Measures an image and puts the numbers on its objects.
+
+    Args:
+        objects: All of the image.
+        pixel_size_um: Of a full-resolution pixel.
+        width_px: Of the image.
+        height_px: Of the image.
+        settings: How.
+        watch: Told how many steps are done, of how many; may raise to stop.
+
+    Raises:
+        InputRefused: No area is left in the window.
+    """
+    tissue = tissue_of(objects, pixel_size_um, width_px, height_px, settings)
+    found = measure(tissue, settings, watch)
+    columns = cell_table(tissue, settings)
+    measured = with_region_measurements(with_cell_measurements(objects, columns), found)
+    return MeasuredImage(tissue, found.tables, columns, measured)
+
+
+def changed_measurements(
+    before: Sequence[PathObject], after: Sequence[PathObject]
+) -> tuple[list[UUID], list[str], NDArray[np.float64]]:
+    """What measuring has added: ids, names of measurements, and float64 (id, name), NaN for none.
+
+    Args:
+        before: The objects.
+        after: The same in the same order, with more measurements; those without an id are left out.
+    """
+    changed = [
+        (new.id, new.measurements)
+        for old, new in zip(before, after, strict=True)
+        if new is not old and new.id is not None
+    ]
+    names = list(dict.fromkeys(name for _, measured in changed for name in measured))
+    column = {name: place for place, name in enumerate(names)}
+    values = np.full((len(changed), len(names)), np.nan)
+    for row, (_, measured) in enumerate(changed):
+        for name, value in measured.items():
+            values[row, column[name]] = value
+    return [one for one, _ in changed], names, values
 
 
 def with_cell_measurements(

@@ -23,13 +23,22 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Value]]) -> None:
     Raises:
         StorageError: The file could not be written.
     """
+    with atomic_write(path) as file:
+        file.write(csv_of(rows))
+
+
+def csv_of(rows: Sequence[Mapping[str, Value]]) -> bytes:
+    r"""Rows as CSV, as `write_rows` writes them.
+
+    >>> csv_of([{"n": 1}, {"n": 2, "why": "no area"}])
+    b'n,why\n1,\n2,no area\n'
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval=None, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8"))
+    return text.getvalue().encode("utf-8")
 
 
 def write_columns(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:

@@ -70,6 +70,21 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Numbers for objects that stay what they are.
+
+    Attributes:
+        ids: Of n objects.
+        names: Of m measurements.
+        values: float64 (n, m); NaN leaves an object's own.
+    """
+
+    ids: Sequence[UUID]
+    names: Sequence[str]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Changes:
     """What becomes of an image's objects.
 
@@ -79,6 +94,7 @@ class Changes:
         parents: Id of the object that each added one lies below; `ROOT` for none.
         told: Counts for people: "added", "replaced", "unchanged", "kept", "held back", "clipped".
         returned: Ids of objects of a snapshot that come back as they were.
+        measured: Measurements that objects get; nothing else of them changes.
     """
 
     gone: Sequence[UUID]
@@ -86,11 +102,45 @@ class Changes:
     parents: Sequence[UUID]
     told: Mapping[str, int]
     returned: Sequence[UUID] = ()
+    measured: Measured | None = None
 
     @property
     def is_nothing(self) -> bool:
         """Whether the objects are as they should be already."""
-        return not (self.gone or self.added or self.returned)
+        is_measured = self.measured is not None and len(self.measured.ids) > 0
+        return not (self.gone or self.added or self.returned or is_measured)
+
+
+def measurements(existing: Sequence[PathObject], wanted: Sequence[PathObject]) -> Changes:
+    """What measuring objects changes: measurements alone, of those whose numbers are not so already.
+
+    Args:
+        existing: The image's objects.
+        wanted: The same with measurements, by id; those without an id, and those that are gone, are left out.
+    """
+    by_id = {obj.id: obj.measurements for obj in wanted if obj.id is not None}
+    changed = {
+        obj.id: new
+        for obj in existing
+        if obj.id is not None and (new := _news(obj.measurements, by_id.get(obj.id, {})))
+    }
+    names = list(dict.fromkeys(name for new in changed.values() for name in new))
+    column = {name: place for place, name in enumerate(names)}
+    values = np.full((len(changed), len(names)), np.nan)
+    for row, new in enumerate(changed.values()):
+        for name, value in new.items():
+            values[row, column[name]] = value
+    told = {"measured": len(changed), "unchanged": len(existing) - len(changed)}
+    return Changes([], [], [], told, measured=Measured(list(changed), names, values))
+
+
+def _news(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
+    """Numbers that differ, beyond QuPath's float32."""
+    return {
+        name: value
+        for name, value in new.items()
+        if not np.isnan(value) and (name not in old or not np.isclose(old[name], value, rtol=1e-6, atol=1e-6))
+    }
 
 
 def untouched(objects: Sequence[PathObject]) -> list[bool]:

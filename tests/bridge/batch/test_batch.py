@@ -57,7 +57,9 @@ def results(output: Path) -> dict[str, Any]:
         for feature in features:
             feature["properties"]["metadata"].pop("tissuebridge:run")
             measured = feature["properties"]["measurements"]
-            feature["properties"]["measurements"] = {name: round(value, 4) for name, value in measured.items()}
+            feature["properties"]["measurements"] = {
+                name: round(value, 4) for name, value in measured.items()
+            }
         found[path.name] = features
         found[path.stem] = path.with_name(f"{path.stem}.labels.tif").read_bytes()
     return found

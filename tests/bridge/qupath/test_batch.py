@@ -101,3 +101,27 @@ def test_only_inside_a_named_region_and_removed_again(
     assert found_in(project)["section 1 ä"] == []
     shutil.rmtree(project.folder)
     capsys.readouterr()
+
+
+def test_spatial_numbers_come_onto_the_objects_and_are_undone(
+    project: QuPathProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("analyse", project.file) == 0
+    before = {name: digests(objects) for name, objects in found_in(project).items()}
+    files = {image.name: image.entry.files.data.read_bytes() for image in project.images}
+    capsys.readouterr()
+
+    assert run("spatial", project.file, "--simulations", 19, "--measurements") == 0
+
+    told = capsys.readouterr().err
+    found = found_in(project)
+    assert {name: digests(objects) for name, objects in found.items()} == before
+    for name, objects in found.items():
+        cells = [obj for obj in objects if obj.class_name == "Nucleus"]
+        assert len(cells) > 20
+        assert all("Spatial: Local density per mm^2" in obj.measurements for obj in cells)
+        assert f"{name}" in told
+    assert "objects measured" in told
+    latest = max((project.folder / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    assert run("undo", orjson.loads(latest.read_bytes())["run"], project.file) == 0
+    assert {image.name: image.entry.files.data.read_bytes() for image in project.images} == files

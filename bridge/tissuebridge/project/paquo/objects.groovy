@@ -312,6 +312,26 @@ class Objects {
             known.getOrDefault(entry.getKey(), hierarchy.getRootObject()).addChildObjects(entry.getValue())
     }
 
+    /** Puts measurements on objects, row by row; NaN leaves an object's own. Tells how many objects there were. */
+    static int measure(PathObjectHierarchy hierarchy, long[] ids, String[] names, double[] values) {
+        Map<UUID, Integer> rows = new HashMap<>()
+        for (int i = 0; i < ids.length; i += 2) rows.put(new UUID(ids[i], ids[i + 1]), i >> 1)
+        List<PathObject> measured = []
+        for (PathObject obj : hierarchy.getAllObjects(false)) {
+            Integer row = rows.get(obj.getID())
+            if (row == null) continue
+            MeasurementList list = obj.getMeasurementList()
+            for (int k = 0; k < names.length; k++) {
+                double value = values[row.intValue() * names.length + k]
+                if (!Double.isNaN(value)) list.put(names[k], value)
+            }
+            list.close()
+            measured.add(obj)
+        }
+        hierarchy.fireObjectMeasurementsChangedEvent(hierarchy, measured)
+        return measured.size()
+    }
+
     /** Those objects that have one of the ids, with all they are; what lay below them stays where it is. */
     static List<PathObject> chosen(PathObjectHierarchy hierarchy, long[] ids) {
         Set<UUID> wanted = new HashSet<>()

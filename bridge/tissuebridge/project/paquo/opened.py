@@ -180,6 +180,26 @@ class OpenEntry:
                 new.addAll(old)
             objects_class().change(self._data.getHierarchy(), java_array(gone), new, java_array(below))
 
+    def measure(self, ids: NDArray[np.int64], names: Sequence[str], values: NDArray[np.float64]) -> None:
+        """Puts measurements on loaded objects, with one event; nothing is saved.
+
+        Args:
+            ids: Of n objects, (n, 2).
+            names: Of m measurements.
+            values: (n, m); NaN leaves an object's own.
+
+        Raises:
+            ResourceLimit: Java's memory does not suffice.
+            InputRefused: QuPath refused; the loaded data is of no use any more.
+        """
+        from jpype import JArray, JString
+
+        with from_java(f"{self.what}: its objects could not be measured", InputRefused):
+            hierarchy = self._data.getHierarchy()
+            objects_class().measure(
+                hierarchy, java_array(ids), JArray(JString)(list(names)), java_array(values)
+            )
+
     def save(self) -> None:
         """Saves the changed data, as QuPath does: over the old file. Take a snapshot before.
 

@@ -6,6 +6,7 @@ import java.util.Objects;
 import tissuebridge.rpc.v1.Example;
 import tissuebridge.rpc.v1.ImageIdentity;
 import tissuebridge.rpc.v1.Level;
+import tissuebridge.rpc.v1.MeasureStart;
 import tissuebridge.rpc.v1.Options;
 import tissuebridge.rpc.v1.Start;
 
@@ -77,6 +78,11 @@ public final class AnalysisRequest {
     Example.Builder example() {
         return Example.newBuilder().setProtocol(PROTOCOL).setClientVersion(Client.VERSION).setImage(identity)
                 .setPixelSizeUm(start.getPixelSizeUm()).addAllLevels(start.getLevelsList());
+    }
+
+    MeasureStart.Builder measure() {
+        return MeasureStart.newBuilder().setProtocol(PROTOCOL).setClientVersion(Client.VERSION).setImage(identity)
+                .setPixelSizeUm(start.getPixelSizeUm());
     }
 
     Start message() {

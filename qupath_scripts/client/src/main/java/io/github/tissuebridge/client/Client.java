@@ -15,7 +15,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import tissuebridge.rpc.v1.AnalysisGrpc;
 import tissuebridge.rpc.v1.ListModelsRequest;
+import tissuebridge.rpc.v1.MeasureStart;
 import tissuebridge.rpc.v1.ModelsGrpc;
+import tissuebridge.rpc.v1.SpatialGrpc;
 import tissuebridge.rpc.v1.StopTrainingRequest;
 import tissuebridge.rpc.v1.TrainingGrpc;
 
@@ -177,6 +179,30 @@ public final class Client implements AutoCloseable {
         asked(() -> training().stop(StopTrainingRequest.newBuilder().setTraining(training).build()));
     }
 
+    // ---- Spatial statistics ---------------------------------------------------------------------------------
+
+    /**
+     * Measures how the cells of an image lie to its tissue.
+     *
+     * @param image what the image is
+     * @param geojson its objects as a FeatureCollection (UTF-8)
+     * @param cells whose cells: "latest", "analysis" or "person"
+     * @param regions whose regions, likewise
+     * @param simulations of every test, at least 19; 0 for the server's default
+     * @param seed the same seed gives the same numbers
+     * @param listener hears of the progress, in this thread
+     * @throws TissuebridgeException what went wrong, with the cure
+     * @throws InterruptedException this thread was interrupted, or the listener wants an end
+     */
+    public SpatialResult measure(AnalysisRequest image, byte[] geojson, String cells, String regions, int simulations,
+            long seed, Listener listener) throws TissuebridgeException, InterruptedException {
+        MeasureStart.Builder start = image.measure().setCells(cells).setRegions(regions).setSeed(seed);
+        if (simulations > 0) {
+            start.setSimulations(simulations);
+        }
+        return patiently(() -> new SpatialCall(this, listener).run(start.build(), geojson));
+    }
+
     // ---- For the calls --------------------------------------------------------------------------------------
 
     TrainingGrpc.TrainingBlockingStub training() {
@@ -186,6 +212,10 @@ public final class Client implements AutoCloseable {
 
     TrainingGrpc.TrainingStub trainingStream() {
         return TrainingGrpc.newStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token));
+    }
+
+    SpatialGrpc.SpatialStub spatialStream() {
+        return SpatialGrpc.newStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(token));
     }
 
     AnalysisGrpc.AnalysisStub analysisStream() {

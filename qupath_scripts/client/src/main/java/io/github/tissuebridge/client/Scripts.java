@@ -15,8 +15,8 @@ public final class Scripts {
 
     // Each builds upon those before it; Groovy compiles a class that it meets by name only where it knows it.
     private static final List<String> SOURCES = List.of("objects.groovy", "pixels.groovy", "picture.groovy", "progress.groovy",
-            "results.groovy", "care.groovy", "candidates.groovy", "review.groovy", "analysis.groovy", "thresholds.groovy",
-            "training.groovy", "tissuebridge.groovy");
+            "results.groovy", "features.groovy", "care.groovy", "candidates.groovy", "review.groovy", "analysis.groovy", "thresholds.groovy",
+            "training.groovy", "spatial.groovy", "tissuebridge.groovy");
 
     private static Class<?> loaded;
 

@@ -1,6 +1,5 @@
 package io.github.tissuebridge.client;
 
-import com.google.protobuf.ByteString;
 import tissuebridge.rpc.v1.AddExamplesRequest;
 import tissuebridge.rpc.v1.AddExamplesResponse;
 import tissuebridge.rpc.v1.Example;
@@ -9,8 +8,6 @@ import tissuebridge.rpc.v1.ObjectsPiece;
 
 /** An image whose annotated parts are sent to learn from. */
 final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesResponse, TrainingExamples> {
-
-    private static final int PIECE = 1 << 20;
 
     private final Client client;
     private final PixelReader pixels;
@@ -30,10 +27,7 @@ final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesRespon
         client.trainingStream().addExamples(this);
         Example example = request.example().setTrainingSet(trainingSet).setFirst(first).build();
         send(AddExamplesRequest.newBuilder().setExample(example).build());
-        for (int at = 0; at == 0 || at < geojson.length; at += PIECE) {
-            int length = Math.min(PIECE, geojson.length - at);
-            ObjectsPiece piece = ObjectsPiece.newBuilder().setGeojson(ByteString.copyFrom(geojson, at, length))
-                    .setLast(at + PIECE >= geojson.length).build();
+        for (ObjectsPiece piece : pieces(geojson)) {
             send(AddExamplesRequest.newBuilder().setObjects(piece).build());
         }
         return workedOff();

@@ -3,10 +3,13 @@ package io.github.tissuebridge.client;
 import com.google.protobuf.ByteString;
 import io.grpc.stub.ClientCallStreamObserver;
 import io.grpc.stub.ClientResponseObserver;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import tissuebridge.rpc.v1.BlockRequest;
+import tissuebridge.rpc.v1.ObjectsPiece;
 import tissuebridge.rpc.v1.PixelBlock;
 
 /**
@@ -16,6 +19,7 @@ import tissuebridge.rpc.v1.PixelBlock;
 abstract class StreamCall<Q, R, T> implements ClientResponseObserver<Q, R> {
 
     private static final long TICK_MS = 500;
+    private static final int PIECE = 1 << 20;
 
     private record Heard<R>(R response, Throwable error) { }
 
@@ -60,6 +64,17 @@ abstract class StreamCall<Q, R, T> implements ClientResponseObserver<Q, R> {
         } finally {
             requests.cancel("the client has ended the call", null);
         }
+    }
+
+    /** An image's objects (GeoJSON) in pieces that a message takes. */
+    static List<ObjectsPiece> pieces(byte[] geojson) {
+        List<ObjectsPiece> out = new ArrayList<>();
+        for (int at = 0; at == 0 || at < geojson.length; at += PIECE) {
+            int length = Math.min(PIECE, geojson.length - at);
+            out.add(ObjectsPiece.newBuilder().setGeojson(ByteString.copyFrom(geojson, at, length))
+                    .setLast(at + PIECE >= geojson.length).build());
+        }
+        return out;
     }
 
     /** A block of the image, as the server asked for it. */

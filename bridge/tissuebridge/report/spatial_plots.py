@@ -1,0 +1,199 @@
+"""What a page on spatial statistics shows, drawn for light and for dark pages: from rows of `spatial.measure`.
+
+Rows and a `Tissue` come in, RGB pixels go out. Nothing of matplotlib's global state is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import shapely
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from tissuebridge.report.curves import DARK, LIGHT, Colors, color_axes
+from tissuebridge.report.page import Picture
+from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.tissue import Tissue
+
+PALETTE: Final = ("#2f66d0", "#d9541e", "#3a9a4a", "#9150b8", "#b08900", "#18939c", "#c0397b", "#70757d")
+"""Told apart by most eyes, on light and on dark; more classes begin anew."""
+MAX_POINTS: Final = 20_000
+"""Of each class on the map; more are a sample, and the caption says so."""
+
+_WIDTH: Final = 520
+_HEIGHT: Final = 340
+
+Draw = Callable[[Any, Colors], None]
+
+
+def map_picture(tissue: Tissue) -> Picture:
+    """Where the regions and the cells are, in um."""
+    left, top, right, bottom = tissue.window.area.bounds
+    rng = np.random.default_rng(0)
+
+    def draw(axes: Any, colors: Colors) -> None:
+        for place, (name, region) in enumerate(tissue.regions.items()):
+            patches = [PathPatch(_path(part)) for part in shapely.get_parts(region.area) if not part.is_empty]
+            color = PALETTE[place % len(PALETTE)]
+            axes.add_collection(
+                PatchCollection(patches, facecolor=color, alpha=0.25, edgecolor=color, linewidth=0.8)
+            )
+            axes.plot([], [], "s", color=color, alpha=0.5, label=name)
+        for place, (name, points) in enumerate(tissue.cells.items(), len(tissue.regions)):
+            shown = points if len(points) <= MAX_POINTS else rng.choice(points, MAX_POINTS, replace=False)
+            color = PALETTE[place % len(PALETTE)]
+            size = float(np.clip(4e4 / max(len(shown), 1), 0.5, 9))
+            axes.scatter(
+                *shown.T,
+                s=size,
+                color=color,
+                linewidths=0,
+                label=f"{name} ({len(points):,})",
+                rasterized=True,
+            )
+        axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="µm", ylabel="µm")
+        _legend(axes, colors)
+
+    sampled = [name for name, points in tissue.cells.items() if len(points) > MAX_POINTS]
+    more = f" Of {', '.join(sampled)} {MAX_POINTS:,} are shown." if sampled else ""
+    return _picture(draw, "Regions and cells", f"Regions and cells.{more}", (760, 560))
+
+
+def profile_picture(rows: Sequence[Row], region: str) -> Picture:
+    """Infiltration: cells per mm^2 in bands of distance from a region's border, with 95 % intervals."""
+
+    def draw(axes: Any, colors: Colors) -> None:
+        for place, name in enumerate(_names(rows, "class")):
+            own = [row for row in rows if row["class"] == name and row["cells_per_mm2"] is not None]
+            if not own:
+                continue
+            middle = np.array([(_of(row, "from_um") + _of(row, "to_um")) / 2 for row in own])
+            value, low, high = (
+                np.array([_of(row, key) for row in own]) for key in ("cells_per_mm2", "low", "high")
+            )
+            color = PALETTE[place % len(PALETTE)]
+            axes.fill_between(middle, low, high, color=color, alpha=0.2, linewidth=0)
+            axes.plot(middle, value, "o-", color=color, markersize=3.5, linewidth=1.5, label=name)
+        axes.axvline(0, color=colors.soft, linewidth=0.8)
+        axes.set(xlabel=f"µm from the border of {region} (negative: inside)", ylabel="cells per mm²")
+        # A narrow band's interval may reach far beyond what is worth a look.
+        known = [_of(row, "cells_per_mm2") for row in rows if row["cells_per_mm2"] is not None]
+        axes.set_ylim(0, 1.6 * max([*known, 1e-9]))
+        _legend(axes, colors)
+
+    caption = f"Infiltration at {region}: density in bands of distance, with 95 % intervals."
+    return _picture(draw, f"Cell densities by distance from the border of {region}", caption)
+
+
+def curve_picture(rows: Sequence[Row], title: str) -> Picture:
+    """An L function less what chance gives, with the pointwise and the global envelope."""
+
+    def draw(axes: Any, colors: Colors) -> None:
+        known = [row for row in rows if row["value_um"] is not None and row["chance_um"] is not None]
+        r, value, chance = (
+            np.array([_of(row, key) for row in known]) for key in ("r_um", "value_um", "chance_um")
+        )
+        for low, high, alpha in (("global_low_um", "global_high_um", 0.15), ("low_um", "high_um", 0.3)):
+            ends = [np.array([_of(row, key) for row in known]) - chance for key in (low, high)]
+            axes.fill_between(r, *ends, color=colors.soft, alpha=alpha, linewidth=0)
+        axes.axhline(0, color=colors.soft, linewidth=0.8)
+        axes.plot(r, value - chance, color=colors.line, linewidth=1.8)
+        axes.set(xlabel="r in µm", ylabel="L(r) less chance, µm")
+
+    caption = (
+        f"{title}. Above the band: nearer to each other than by chance. Dark band: at each r; light: at all."
+    )
+    return _picture(draw, title, caption)
+
+
+def coupling_picture(rows: Sequence[Row]) -> Picture:
+    """The share of each class's cells that keep to a border beyond chance, with intervals where there are any."""
+
+    def draw(axes: Any, colors: Colors) -> None:
+        names = [f"{row['class']}, {row['structure']}" for row in rows]
+        places = np.arange(len(rows))
+        values = np.array([100 * _of(row, "coupled_fraction") for row in rows])
+        axes.barh(places, values, color=colors.line, height=0.6)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.set(xlabel="cells beyond chance, %")
+        axes.set_xlim(left=0)
+
+    size = (_WIDTH, max(160, 60 + 34 * len(rows)))
+    return _picture(draw, "Coupled cells", "Share of cells that keep to a border beyond chance.", size)
+
+
+def enrichment_picture(rows: Sequence[Row]) -> Picture:
+    """How often cells of two classes are neighbours, against chance: z of each pair."""
+    names = _names(rows, "class")
+    names += [name for name in _names(rows, "other") if name not in names]
+    z = np.full((len(names), len(names)), np.nan)
+    for row in rows:
+        if row["z"] is not None:
+            a, b = names.index(str(row["class"])), names.index(str(row["other"]))
+            z[a, b] = z[b, a] = _of(row, "z")
+    limit = max(3.0, float(np.nanmax(np.abs(z))) if np.isfinite(z).any() else 3.0)
+
+    def draw(axes: Any, colors: Colors) -> None:
+        axes.imshow(z, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        for (row, col), value in np.ndenumerate(z):
+            if np.isfinite(value):
+                ink = "white" if abs(value) > 0.7 * limit else "black"
+                axes.text(col, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=ink)
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), names)
+
+    side = 160 + 70 * len(names)
+    caption = (
+        "Neighbours of each pair of classes against chance, as z: orange more often, purple more seldom."
+    )
+    return _picture(draw, "Neighbourhood enrichment", caption, (min(side + 80, 760), min(side, 680)))
+
+
+# ---- Drawing ---------------------------------------------------------------------------------------------
+
+
+def _picture(draw: Draw, alt: str, caption: str, size: tuple[int, int] = (_WIDTH, _HEIGHT)) -> Picture:
+    light, dark = (_drawn(draw, colors, size) for colors in (LIGHT, DARK))
+    return Picture(light, alt, caption, width=size[0], dark=dark)
+
+
+def _drawn(draw: Draw, colors: Colors, size: tuple[int, int]) -> NDArray[np.uint8]:
+    figure = Figure(
+        figsize=(size[0] / 100, size[1] / 100), dpi=200, facecolor=colors.paper, layout="constrained"
+    )
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor=colors.paper)
+    draw(axes, colors)
+    color_axes(axes, colors)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _legend(axes: Any, colors: Colors) -> None:
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(
+            fontsize=7, frameon=False, labelcolor=colors.ink, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        )
+
+
+def _path(polygon: Polygon) -> Path:
+    rings = [polygon.exterior, *polygon.interiors]
+    return Path.make_compound_path(*[Path(np.asarray(ring.coords)[:, :2], closed=True) for ring in rings])
+
+
+def _names(rows: Sequence[Row], column: str) -> list[str]:
+    return list(dict.fromkeys(str(row[column]) for row in rows))
+
+
+def _of(row: Row, column: str) -> float:
+    value = row[column]
+    return np.nan if value is None else float(value)
