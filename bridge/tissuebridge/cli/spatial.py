@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import uuid4
@@ -37,6 +38,7 @@ from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import open_run
 from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.spatial.cohort import pooled_densities, with_project_q
+from tissuebridge.spatial.export import write_anndata, write_parquet
 from tissuebridge.spatial.measure import Watch
 from tissuebridge.spatial.measurements import MeasuredImage, measured_image
 from tissuebridge.spatial.nulls import SIMULATIONS
@@ -75,6 +77,10 @@ def spatial(
             help="Put the numbers on the objects too: into the QuPath project, else as NAME.geojson.",
         ),
     ] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the tables as Parquet too.")] = False,
+    anndata: Annotated[
+        bool, typer.Option("--anndata", help="Write the cells of each image as AnnData too: NAME.h5ad.")
+    ] = False,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
     pixel_size: PixelSize = None,
@@ -99,7 +105,8 @@ def spatial(
         for image in project.images:
             try:
                 with bar(image.name, "step") as step:
-                    measured = _measured(image, results, names, settings, folder, step, page, put)
+                    out = _Out(folder, anndata, page, put)
+                    measured = _measured(image, results, names, settings, out, step)
             except StorageError:
                 raise
             except (TissuebridgeError, GEOSException) as error:
@@ -113,6 +120,9 @@ def spatial(
                 tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
     tables = _together(tables, cases)
     paths = _write(folder, tables)
+    if parquet:
+        for name, rows in tables.items():
+            write_parquet(folder / f"{name}.parquet", rows)
     if tables:
         page.write(folder / PAGE)
     if json:
@@ -125,26 +135,31 @@ def spatial(
         raise PartialResult(f"{len(failed)} of {len(project.images)} images failed: {', '.join(failed)}")
 
 
+Put = Callable[[Image, Sequence[PathObject]], None]
+"""Takes an image's objects with their numbers, if anybody wants them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Where an image's numbers go, beside the tables."""
+
+    folder: Path
+    anndata: bool
+    page: SpatialPage
+    put: Put
+
+
 def _measured(
-    image: Image,
-    results: Path,
-    names: ClassMap | None,
-    settings: SpatialSettings,
-    folder: Path,
-    watch: Watch,
-    page: SpatialPage,
-    put: Put,
+    image: Image, results: Path, names: ClassMap | None, settings: SpatialSettings, out: _Out, watch: Watch
 ) -> MeasuredImage:
     objects, size = objects_of(image, results, names), image.identity
     found = measured_image(objects, image.pixel_size_um, size.width, size.height, settings, watch)
-    write_columns(folder / f"{image.name}.cells.csv", found.columns)
-    page.add(image.name, found.tissue, found.tables)
-    put(image, found.objects)
+    write_columns(out.folder / f"{image.name}.cells.csv", found.columns)
+    if out.anndata:
+        write_anndata(out.folder / f"{image.name}.h5ad", found.columns)
+    out.page.add(image.name, found.tissue, found.tables)
+    out.put(image, found.objects)
     return found
-
-
-Put = Callable[[Image, Sequence[PathObject]], None]
-"""Takes an image's objects with their numbers, if anybody wants them."""
 
 
 @contextmanager

@@ -107,3 +107,29 @@ def test_measuring_in_a_project_changes_nothing_but_numbers_and_once(tmp_path: P
     now = slide.store.read().objects
     assert {obj.id: object_digest(obj) for obj in now} == before
     assert ["Spatial: x" in obj.measurements for obj in now].count(True) == len(found) - 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables_as_parquet_and_cells_as_anndata(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    anndata, parquet = pytest.importorskip("anndata"), pytest.importorskip("pyarrow.parquet")
+    command = [
+        "spatial",
+        str(source),
+        "--pixel-size",
+        "0.5",
+        "--simulations",
+        "19",
+        "--parquet",
+        "--anndata",
+        "--json",
+    ]
+    assert main(command) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    cells = anndata.read_h5ad(source / "spatial" / "a.h5ad")
+    assert cells.obsm["spatial"].shape == (cells.n_obs, 2)
+    assert dict(cells.obs["Class"].value_counts()) == {"CD3": 60, "CD20": 40}
+    assert "Signed distance to annotation Tumor µm" in cells.var_names
+    for name, rows in told["tables"].items():
+        table = parquet.read_table(source / "spatial" / f"{name}.parquet").to_pylist()
+        assert [{key: row.get(key) for key in table[0]} for row in rows] == table

@@ -209,6 +209,7 @@ def test_the_command_writes_tables_and_prints_them(
     assert written == {
         *(f"drawn-{k}.cells.csv" for k in range(3)),
         *(f"{name}.csv" for name in done["paths"]),
+        "spatial.html",
     }
 
 
