@@ -16,6 +16,7 @@ from uuid import UUID
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 IGNORE: Final = "Ignore*"
@@ -251,3 +252,21 @@ def cell_marks(obj: PathObject) -> list[BaseGeometry]:
 def is_area(geometry: BaseGeometry) -> bool:
     """Whether a geometry encloses an area (polygons, not points or lines)."""
     return geometry.geom_type in ("Polygon", "MultiPolygon")
+
+
+def measurement_table(
+    measured: Mapping[UUID, Mapping[str, float]],
+) -> tuple[list[UUID], list[str], NDArray[np.float64]]:
+    """Measurements of objects as a table: ids (n), names (m), and float64 (n, m) with NaN for what an object lacks.
+
+    >>> one, other = UUID(int=1), UUID(int=2)
+    >>> measurement_table({one: {"a": 1.0}, other: {"b": 2.0}})[1:]
+    (['a', 'b'], array([[ 1., nan], [nan,  2.]]))
+    """
+    names = list(dict.fromkeys(name for numbers in measured.values() for name in numbers))
+    column = {name: place for place, name in enumerate(names)}
+    values = np.full((len(measured), len(names)), np.nan)
+    for row, numbers in enumerate(measured.values()):
+        for name, value in numbers.items():
+            values[row, column[name]] = value
+    return list(measured), names, values

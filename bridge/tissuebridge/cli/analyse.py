@@ -24,6 +24,7 @@ from tissuebridge.cli.console import (
     Json,
     PixelSize,
     Precision,
+    PrecisionOption,
     Server,
     Source,
     bar,
@@ -68,10 +69,7 @@ def analyse(
         typer.Option("--tile-size", metavar="PX", help="Side of a tile's core, in px of the model's grid."),
     ] = pipeline.DEFAULT_TILE_SIZE,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
-    precision: Annotated[
-        Precision,
-        typer.Option("--precision", help="bf16: about twice as fast where the CPU has it; differs a little."),
-    ] = Precision.FP32,
+    precision: PrecisionOption = Precision.FP32,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, help="Processes that compute, an image each.")
     ] = 1,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tissuebridge.cli.console import Precision, load_starter, print_json, say
+from tissuebridge.cli.console import Precision, PrecisionOption, load_starter, print_json, say
 from tissuebridge.errors import UsageError
 from tissuebridge.rpc.transport import DEFAULT_PORT
 from tissuebridge.server.serve import Server, ServerOptions
@@ -36,10 +36,7 @@ def serve(
             "--training", metavar="DIR", help="Where clients' training sets and trained models lie."
         ),
     ] = None,
-    precision: Annotated[
-        Precision,
-        typer.Option("--precision", help="bf16: about twice as fast where the CPU has it; differs a little."),
-    ] = Precision.FP32,
+    precision: PrecisionOption = Precision.FP32,
     reflection: Annotated[bool, typer.Option("--reflection", help="Describe the services to tools.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the address as one JSON document when ready.")

@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from tissuebridge.objects import ObjectType, PathObject
+from tissuebridge.objects import ObjectType, PathObject, measurement_table
 from tissuebridge.spatial.measure import Statistics, Watch, cell_table, measure
 from tissuebridge.spatial.rows import Row
 from tissuebridge.spatial.settings import SpatialSettings
@@ -76,18 +76,10 @@ def changed_measurements(
         before: The objects.
         after: The same in the same order, with more measurements; those without an id are left out.
     """
-    changed = [
-        (new.id, new.measurements)
-        for old, new in zip(before, after, strict=True)
-        if new is not old and new.id is not None
-    ]
-    names = list(dict.fromkeys(name for _, measured in changed for name in measured))
-    column = {name: place for place, name in enumerate(names)}
-    values = np.full((len(changed), len(names)), np.nan)
-    for row, (_, measured) in enumerate(changed):
-        for name, value in measured.items():
-            values[row, column[name]] = value
-    return [one for one, _ in changed], names, values
+    pairs = zip(before, after, strict=True)
+    return measurement_table(
+        {new.id: new.measurements for old, new in pairs if new is not old and new.id is not None}
+    )
 
 
 def with_cell_measurements(

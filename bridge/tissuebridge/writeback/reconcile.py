@@ -26,6 +26,7 @@ from tissuebridge.objects import (
     Provenance,
     cell_marks,
     is_area,
+    measurement_table,
     object_digest,
     object_digests,
     provenance,
@@ -124,14 +125,8 @@ def measurements(existing: Sequence[PathObject], wanted: Sequence[PathObject]) -
         for obj in existing
         if obj.id is not None and (new := _news(obj.measurements, by_id.get(obj.id, {})))
     }
-    names = list(dict.fromkeys(name for new in changed.values() for name in new))
-    column = {name: place for place, name in enumerate(names)}
-    values = np.full((len(changed), len(names)), np.nan)
-    for row, new in enumerate(changed.values()):
-        for name, value in new.items():
-            values[row, column[name]] = value
     told = {"measured": len(changed), "unchanged": len(existing) - len(changed)}
-    return Changes([], [], [], told, measured=Measured(list(changed), names, values))
+    return Changes([], [], [], told, measured=Measured(*measurement_table(changed)))
 
 
 def _news(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:

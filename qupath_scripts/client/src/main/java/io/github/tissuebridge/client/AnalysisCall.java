@@ -4,20 +4,16 @@ import tissuebridge.rpc.v1.AnalyzeRequest;
 import tissuebridge.rpc.v1.AnalyzeResponse;
 
 /** An image that is analysed. */
-final class AnalysisCall extends StreamCall<AnalyzeRequest, AnalyzeResponse, AnalysisResult> {
+final class AnalysisCall extends ProgressCall<AnalyzeRequest, AnalyzeResponse, AnalysisResult> {
 
     private final Client client;
     private final PixelReader pixels;
-    private final Listener listener;
     private AnalysisResult result;
-    private int done;
-    private int total;
 
     AnalysisCall(Client client, PixelReader pixels, Listener listener) {
-        super(client);
+        super(client, listener);
         this.client = client;
         this.pixels = pixels;
-        this.listener = listener;
     }
 
     AnalysisResult run(AnalysisRequest request) throws TissuebridgeException, InterruptedException {
@@ -31,11 +27,7 @@ final class AnalysisCall extends StreamCall<AnalyzeRequest, AnalyzeResponse, Ana
         switch (response.getStepCase()) {
             case ACCEPTED -> result = new AnalysisResult(response.getAccepted());
             case BLOCK -> send(AnalyzeRequest.newBuilder().setBlock(block(pixels, response.getBlock())).build());
-            case PROGRESS -> {
-                done = response.getProgress().getDone();
-                total = response.getProgress().getTotal();
-                waiting();
-            }
+            case PROGRESS -> progressed(response.getProgress());
             case REGIONS -> result.add(response.getRegions());
             case CELLS -> result.add(response.getCells());
             case SUMMARY -> {
@@ -45,10 +37,5 @@ final class AnalysisCall extends StreamCall<AnalyzeRequest, AnalyzeResponse, Ana
             default -> { }
         }
         return false;
-    }
-
-    @Override
-    void waiting() throws InterruptedException {
-        listener.progress(done, total);
     }
 }

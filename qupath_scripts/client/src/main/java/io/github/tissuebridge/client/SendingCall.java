@@ -7,19 +7,15 @@ import tissuebridge.rpc.v1.ExamplesAdded;
 import tissuebridge.rpc.v1.ObjectsPiece;
 
 /** An image whose annotated parts are sent to learn from. */
-final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesResponse, TrainingExamples> {
+final class SendingCall extends ProgressCall<AddExamplesRequest, AddExamplesResponse, TrainingExamples> {
 
     private final Client client;
     private final PixelReader pixels;
-    private final Listener listener;
-    private int done;
-    private int total;
 
     SendingCall(Client client, PixelReader pixels, Listener listener) {
-        super(client);
+        super(client, listener);
         this.client = client;
         this.pixels = pixels;
-        this.listener = listener;
     }
 
     TrainingExamples run(AnalysisRequest request, String trainingSet, boolean first, byte[] geojson)
@@ -37,11 +33,7 @@ final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesRespon
     boolean handled(AddExamplesResponse response) throws TissuebridgeException, InterruptedException {
         switch (response.getStepCase()) {
             case BLOCK -> send(AddExamplesRequest.newBuilder().setBlock(block(pixels, response.getBlock())).build());
-            case PROGRESS -> {
-                done = response.getProgress().getDone();
-                total = response.getProgress().getTotal();
-                waiting();
-            }
+            case PROGRESS -> progressed(response.getProgress());
             case ADDED -> {
                 ExamplesAdded added = response.getAdded();
                 return finished(new TrainingExamples(added.getObjects(), added.getParts(), added.getPixels()));
@@ -49,10 +41,5 @@ final class SendingCall extends StreamCall<AddExamplesRequest, AddExamplesRespon
             default -> { }
         }
         return false;
-    }
-
-    @Override
-    void waiting() throws InterruptedException {
-        listener.progress(done, total);
     }
 }

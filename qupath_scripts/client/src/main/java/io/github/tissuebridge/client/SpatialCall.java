@@ -14,22 +14,18 @@ import tissuebridge.rpc.v1.MeasureStart;
 import tissuebridge.rpc.v1.ObjectsPiece;
 
 /** An image that is measured. */
-final class SpatialCall extends StreamCall<MeasureRequest, MeasureResponse, SpatialResult> {
+final class SpatialCall extends ProgressCall<MeasureRequest, MeasureResponse, SpatialResult> {
 
     private final Client client;
-    private final Listener listener;
     private final List<String> names = new ArrayList<>();
     private final Map<String, ByteString> tables = new LinkedHashMap<>();
     private ByteString ids = ByteString.EMPTY;
     private ByteString values = ByteString.EMPTY;
     private ByteString page = ByteString.EMPTY;
-    private int done;
-    private int total;
 
     SpatialCall(Client client, Listener listener) {
-        super(client);
+        super(client, listener);
         this.client = client;
-        this.listener = listener;
     }
 
     SpatialResult run(MeasureStart start, byte[] geojson) throws TissuebridgeException, InterruptedException {
@@ -44,11 +40,7 @@ final class SpatialCall extends StreamCall<MeasureRequest, MeasureResponse, Spat
     @Override
     boolean handled(MeasureResponse response) throws InterruptedException {
         switch (response.getStepCase()) {
-            case PROGRESS -> {
-                done = response.getProgress().getDone();
-                total = response.getProgress().getTotal();
-                waiting();
-            }
+            case PROGRESS -> progressed(response.getProgress());
             case OBJECTS -> {
                 if (names.isEmpty()) {
                     names.addAll(response.getObjects().getNamesList());
@@ -75,10 +67,5 @@ final class SpatialCall extends StreamCall<MeasureRequest, MeasureResponse, Spat
         Map<String, String> csv = new LinkedHashMap<>();
         tables.forEach((name, bytes) -> csv.put(name, bytes.toString(StandardCharsets.UTF_8)));
         return new SpatialResult(List.copyOf(names), halves, numbers, page.toString(StandardCharsets.UTF_8), csv, List.copyOf(told));
-    }
-
-    @Override
-    void waiting() throws InterruptedException {
-        listener.progress(done, total);
     }
 }
