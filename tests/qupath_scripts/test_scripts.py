@@ -541,3 +541,36 @@ def test_spatial_numbers_are_those_of_the_command_line(
             line.split(",", 1)[1][: len(own)] for line, own in zip(theirs, mine[1:], strict=True)
         ] == mine[1:]
     assert "Infiltration at" in (folder / "spatial.html").read_text()
+
+
+def test_each_core_of_a_tissue_microarray_is_analysed_but_missing_ones(
+    server: object, project: QuPathProject, place: Path
+) -> None:
+    make = (
+        "import qupath.lib.objects.PathObjects\nimport qupath.lib.objects.hierarchy.DefaultTMAGrid\n"
+        "clearAllObjects()\n"
+        "def cores = [PathObjects.createTMACoreObject(10, 10, 200, 200, false),"
+        " PathObjects.createTMACoreObject(250, 10, 200, 200, true)]\n"
+        "cores[0].setName('A-1')\ncores[0].setCaseID('case 7')\ncores[1].setName('A-2')\n"
+        "getCurrentHierarchy().setTMAGrid(DefaultTMAGrid.create(cores, 2))\n"
+    )
+    tell = (
+        "def grid = getCurrentHierarchy().getTMAGrid()\n"
+        "grid.getTMACoreList().each { println 'CORE ' + [it.getName(), it.getCaseID(), it.isMissing(), it.getID(),"
+        " it.getChildObjects().size()] }\n"
+        "println 'ALL ' + getDetectionObjects().size()\n"
+    )
+    name = section(project).entry.entry_name
+    code, told = script("make.groovy", project, place, image=name, text=make + tell)
+    assert code == 0, told
+    before = re.findall(r"CORE \[(.*), (\d+)\]", told)
+
+    assert script("analyse.groovy", project, place, image=name)[0] == 0
+    code, told = script("tell.groovy", project, place, image=name, text=tell)
+
+    after = re.findall(r"CORE \[(.*), (\d+)\]", told)
+    # Name, case, whether it is missing, and id are as before.
+    assert [core for core, _ in after] == [core for core, _ in before]
+    found = int(re.findall(r"ALL (\d+)", told)[0])
+    assert [int(count) for _, count in after] == [found, 0]
+    assert found > 5
