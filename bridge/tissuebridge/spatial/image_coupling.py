@@ -210,8 +210,8 @@ def moved_strata(tissue: Tissue, name: str, by_um: float) -> list[Window]:
 def _grown(area: BaseGeometry, by_um: float) -> BaseGeometry:
     """An area grown on all sides; steps of its outline far smaller than that are smoothed before.
 
-    An outline along pixels has a corner at each; round every one of them an arc would be made: of 180,000 corners that took 8 s
-    a time, and all of this now takes less than one.
+    An outline along pixels has a corner at each, and round every one of them an arc would be made: of 180,000 corners
+    that took 8 s a time.
     """
     smooth = shapely.simplify(area, by_um * _SMOOTH_SHARE)
     return shapely.buffer(smooth, by_um)
