@@ -549,8 +549,8 @@ def test_each_core_of_a_tissue_microarray_is_analysed_but_missing_ones(
     make = (
         "import qupath.lib.objects.PathObjects\nimport qupath.lib.objects.hierarchy.DefaultTMAGrid\n"
         "clearAllObjects()\n"
-        "def cores = [PathObjects.createTMACoreObject(10, 10, 200, 200, false),"
-        " PathObjects.createTMACoreObject(250, 10, 200, 200, true)]\n"
+        "def cores = [PathObjects.createTMACoreObject(10, 10, 480, 300, false),"
+        " PathObjects.createTMACoreObject(10, 320, 480, 180, true)]\n"
         "cores[0].setName('A-1')\ncores[0].setCaseID('case 7')\ncores[1].setName('A-2')\n"
         "getCurrentHierarchy().setTMAGrid(DefaultTMAGrid.create(cores, 2))\n"
     )
