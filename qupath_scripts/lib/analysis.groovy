@@ -10,8 +10,6 @@ import io.github.tissuebridge.client.Client
 import io.github.tissuebridge.client.Settings
 import io.github.tissuebridge.client.TissuebridgeException
 import java.awt.image.BufferedImage
-import java.nio.file.Files
-import java.nio.file.Path
 import org.locationtech.jts.geom.Geometry
 import org.locationtech.jts.io.WKBWriter
 import org.slf4j.Logger

@@ -23,37 +23,49 @@ import qupath.lib.regions.ImagePlane
 class Candidates {
     private static final Map<ImageData<?>, List<Kept>> unsaved = new WeakHashMap<>()
 
-    /** The candidates of one analysis: where, on which plane. */
+    /** The candidates of one analysis: whose, where, on which plane; a file's are read when they are wanted. */
     @CompileStatic
     static class Kept {
-        AnalysisResult result
+        String title
         Geometry area
         ImagePlane plane
         Path file
         long time
+        private AnalysisResult result
 
-        boolean isOf(String model) { return model.isEmpty() || result.modelTitle() == model }
+        AnalysisResult getResult() {
+            try {
+                if (result == null) result = AnalysisResult.read(file)
+                return result
+            } catch (IOException damaged) {
+                throw new TissuebridgeException("StorageError", "${file}: damaged. Delete it, and run analyse again.".toString(), damaged)
+            }
+        }
+
+        boolean isOf(String model) { return model.isEmpty() || title == model }
 
         boolean isWithin(Kept other) {
-            return result.modelTitle() == other.result.modelTitle() && plane == other.plane
+            return title == other.title && plane == other.plane
                 && (other.area == null || (area != null && other.area.covers(area)))
         }
     }
 
     static void keep(ImageData<?> imageData, ProjectImageEntry<?> entry, AnalysisResult all, Geometry area, ImagePlane plane) {
-        Kept fresh = new Kept(result: all, area: area, plane: plane)
+        Kept fresh = new Kept(title: all.modelTitle(), area: area, plane: plane)
         for (Kept old : keptOf(imageData, entry)) if (old.isWithin(fresh)) forget(imageData, old)
         if (entry == null) {
+            fresh.result = all
             unsaved.computeIfAbsent(imageData) { new ArrayList<Kept>() }.add(fresh)
             return
         }
         Path file = folderOf(entry).resolve(all.runId() + ".candidates")
         Files.createDirectories(file.getParent())
         Properties about = new Properties()
+        about.setProperty("title", all.modelTitle())
         about.setProperty("z", String.valueOf(plane.getZ()))
         about.setProperty("t", String.valueOf(plane.getT()))
         if (area != null) about.setProperty("area", WKBWriter.toHex(new WKBWriter(2).write(area)))
-        try (Writer out = Files.newBufferedWriter(file.resolveSibling(all.runId() + ".where"))) { about.store(out, null) }
+        try (Writer out = Files.newBufferedWriter(whereOf(file))) { about.store(out, null) }
         all.save(file)
     }
 
@@ -72,16 +84,16 @@ class Candidates {
 
     private static Kept read(Path file) {
         Properties about = new Properties()
-        Path where = file.resolveSibling(file.getFileName().toString().replace(".candidates", ".where"))
-        if (Files.exists(where)) try (Reader from = Files.newBufferedReader(where)) { about.load(from) }
+        try (Reader from = Files.newBufferedReader(whereOf(file))) { about.load(from) }
         String area = about.getProperty("area")
         ImagePlane plane = ImagePlane.getPlane(about.getProperty("z", "0") as int, about.getProperty("t", "0") as int)
-        try {
-            return new Kept(result: AnalysisResult.read(file), area: area == null ? null : new WKBReader().read(WKBReader.hexToBytes(area)),
-                plane: plane, file: file, time: Files.getLastModifiedTime(file).toMillis())
-        } catch (IOException damaged) {
-            throw new TissuebridgeException("StorageError", "${file}: damaged. Delete it, and run analyse again.".toString(), damaged)
-        }
+        return new Kept(title: about.getProperty("title"), area: area == null ? null : new WKBReader().read(WKBReader.hexToBytes(area)),
+            plane: plane, file: file, time: Files.getLastModifiedTime(file).toMillis())
+    }
+
+    /** Beside the candidates: whose, where and on which plane. */
+    private static Path whereOf(Path file) {
+        return file.resolveSibling(file.getFileName().toString().replace(".candidates", ".where"))
     }
 
     private static void forget(ImageData<?> imageData, Kept old) {
@@ -90,7 +102,7 @@ class Candidates {
             return
         }
         Files.deleteIfExists(old.file)
-        Files.deleteIfExists(old.file.resolveSibling(old.file.getFileName().toString().replace(".candidates", ".where")))
+        Files.deleteIfExists(whereOf(old.file))
     }
 
     private static Path folderOf(ProjectImageEntry<?> entry) { return Care.ours(entry).resolve("candidates").resolve(entry.getID()) }

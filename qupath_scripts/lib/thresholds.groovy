@@ -28,7 +28,7 @@ class Thresholds {
         List<Candidates.Kept> chosen = all.findAll { Candidates.Kept kept -> kept.isOf(model) }
         if (chosen.isEmpty())
             throw new TissuebridgeException("UsageError", "Nothing is kept of an analysis of this image" + (all.isEmpty() ? "" :
-                " with the model '${model}', but with ${all.collect { Candidates.Kept kept -> kept.result.modelTitle() }.unique().join(', ')}".toString()) + ". Run analyse first.", null)
+                " with the model '${model}', but with ${all.collect { Candidates.Kept kept -> kept.title }.unique().join(', ')}".toString()) + ". Run analyse first.", null)
         Set<String> known = chosen.collectMany { Candidates.Kept kept -> kept.result.cellClasses() } as Set<String>
         for (String name : thresholds.keySet())
             if (!known.contains(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from threading import BoundedSemaphore
 from typing import Any, Final
@@ -51,9 +51,6 @@ class _Measuring(Call[wire.MeasureRequest, wire.MeasureResponse]):
     """An image that is measured."""
 
     opens_with = "MeasureStart: which image"
-
-    def __init__(self, idle_timeout_s: float, hang_up: Callable[[], object]) -> None:
-        super().__init__(idle_timeout_s, hang_up)
 
     def block_of(self, request: wire.MeasureRequest) -> analysis_pb2.PixelBlock | None:
         return None

@@ -22,17 +22,22 @@ import platformdirs
 
 from tissuebridge.errors import ModelError, TissuebridgeError, UsageError, kind_named
 from tissuebridge.files import storage_error
+from tissuebridge.model_card import CARD_FILE
 from tissuebridge.predictor.base import Predictor
+from tissuebridge.project.split_file import SPLITS_FILE
 from tissuebridge.server.call import Busy
 from tissuebridge.server.training_job import JobOrder
 from tissuebridge.server.training_sets import TrainingSet
+from tissuebridge.training import LOG_FILE as COURSE_FILE
+from tissuebridge.training import STATE_FILE
 
 _log = logging.getLogger(__name__)
 
 LOG_FILE: Final = "job.log"
 STOP_S: Final = 30.0
 """So long a training may take for its last step when the server ends."""
-_MODEL_FILES: Final = ("model.safetensors", "model.json", "splits.json", "MODEL_CARD.md", "training.csv")
+_MODEL_FILES: Final = ("model.safetensors", "model.json", SPLITS_FILE, CARD_FILE, COURSE_FILE)
+"""The first two are `tissuemodel.checkpoint`'s, which takes torch to import."""
 
 
 class Job:
@@ -243,7 +248,7 @@ class Trainer:
                     shutil.copy2(trained / file, fresh / file)
             self._put_aside(model)
             fresh.rename(model)
-            if not (trained / "training.safetensors").exists():
+            if not (trained / STATE_FILE).exists():
                 shutil.rmtree(trained)
         except OSError as error:
             raise storage_error(model, error) from error
