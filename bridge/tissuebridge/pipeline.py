@@ -8,6 +8,7 @@ the network, the mosaic and the peaks of each strip, the journal, and from the j
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -64,6 +65,8 @@ class AnalysisOptions:
         skip_glass: Do not analyse blocks either that show nothing but empty glass (`project.glass`); small images
             are always analysed as a whole.
         min_region_area_um2: Smaller connected regions do not become objects (they stay in the label map).
+        simplify_um: Outlines of regions lose corners that make less than about this difference; 0: only the steps
+            of their pixels are cut. The label map stays exact.
         cells_as_points: Write cells as points instead of discs.
         run_id: Id of the run, kept in the objects' metadata.
     """
@@ -74,6 +77,7 @@ class AnalysisOptions:
     skipped_blocks: NDArray[np.bool_] | None = None
     skip_glass: bool = True
     min_region_area_um2: float = 25.0
+    simplify_um: float = 0.0
     cells_as_points: bool = False
     run_id: str = field(default_factory=lambda: uuid4().hex)
 
@@ -110,12 +114,57 @@ def analyse(
         Cancelled: `cancelled` said so; finished strips stay in the journal.
     """
     chosen = options or AnalysisOptions()
-    check_options(chosen)
+    computed = compute(
+        image, predictor, journal_dir=journal_dir, options=chosen, progress=progress, cancelled=cancelled
+    )
+    return _concluded(image, predictor.description, computed, chosen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What the network's part of an analysis leaves.
+
+    Attributes:
+        work: What was to be done.
+        journal: Has all strips.
+        tiles: Tiles that had something to analyse.
+        warnings: As in `Summary`.
+    """
+
+    work: Work
+    journal: Journal
+    tiles: int
+    warnings: tuple[str, ...]
+
+
+def compute(
+    image: Image,
+    predictor: Predictor,
+    *,
+    journal_dir: Path,
+    options: AnalysisOptions,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Computed:
+    """The network's part of `analyse`: fills the journal, makes nothing of it.
+
+    Args:
+        image: As for `analyse`, like all the others.
+        predictor: The network.
+        journal_dir: A folder for this image alone.
+        options: What to analyse and how.
+        progress: Called with (tiles done, tiles in all).
+        cancelled: Asked before every call of the network.
+
+    Raises:
+        TissuebridgeError: As for `analyse`.
+    """
+    check_options(options)
     model = predictor.description
     with BlockCache(image.open_pixels()) as source:
         grid = grid_of(source.levels, image.pixel_size_um, model.pixel_size_um)
-        area = analysed_area(image, grid, _without_glass(source, grid, chosen, cancelled or _never))
-        plan = _plan(grid, model, chosen.tile_size)
+        area = analysed_area(image, grid, _without_glass(source, grid, options, cancelled or _never))
+        plan = _plan(grid, model, options.tile_size)
         decides = _decides(image, model, grid, area)
         if model.normalises_each_image:
             statistics = image_statistics(source, image.pixel_size_um, cancelled or _never)
@@ -123,11 +172,11 @@ def analyse(
             decides["statistics"] = statistics
         warnings = _warnings(image, source, model)
         journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides)
-        work = Work(image.name, source, grid, plan, area, chosen.batch_size)
+        work = Work(image.name, source, grid, plan, area, options.batch_size)
         tiles = compute_missing(
             work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never
         )
-    return _concluded(image, model, work, journal, tiles, chosen, warnings)
+    return Computed(work, journal, tiles, warnings)
 
 
 def _without_glass(
@@ -164,6 +213,8 @@ def check_options(options: AnalysisOptions) -> None:
         raise UsageError(f"batch size {options.batch_size}: must be from 1 to {MAX_BATCH}")
     if not 0 <= options.min_region_area_um2 < float("inf"):
         raise UsageError(f"smallest region {options.min_region_area_um2:g} um²: must be 0 or more")
+    if not 0 <= options.simplify_um < float("inf"):
+        raise UsageError(f"outlines simplified by {options.simplify_um:g} um: must be 0 or more")
 
 
 def analysed_area(image: Image, grid: Grid, options: AnalysisOptions) -> AnalysedArea:
@@ -261,20 +312,15 @@ def _warnings(image: Image, source: PixelSource, model: ModelDescription) -> tup
 
 
 def _concluded(
-    image: Image,
-    model: ModelDescription,
-    work: Work,
-    journal: Journal,
-    tiles: int,
-    options: AnalysisOptions,
-    warnings: tuple[str, ...],
+    image: Image, model: ModelDescription, computed: Computed, options: AnalysisOptions
 ) -> Analysis:
     """The analysis, from a journal that has all strips."""
+    journal, tiles, warnings = computed.journal, computed.tiles, computed.warnings
     candidates = journal.candidates()
     found = _above_threshold(candidates, model)
     stays = _outdone_by_none(found, model)
     result = Found(journal.labels(), candidates, found.take(stays), int((~stays).sum()), tiles, warnings)
-    return analysis_of(image, model, work, result, options)
+    return analysis_of(image, model, computed.work, result, options)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -310,6 +356,7 @@ def analysis_of(
         grid.downsample,
         image_size=(identity.width, identity.height),
         min_area_px=options.min_region_area_um2 / pixel_um2,
+        simplify_px=options.simplify_um / math.sqrt(pixel_um2),
     )
     planned = sum(len(work.plan.tiles(strip)) for strip in range(work.plan.strips))
     return Analysis(

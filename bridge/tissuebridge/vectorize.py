@@ -6,17 +6,19 @@ full-resolution px (x, y) goes out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import shapes
-from shapely.geometry import Polygon, box
+from shapely.geometry import Polygon
 
+from tissuebridge.outlines import Rings, cut_corners, simplify, trace, unite
+from tissuebridge.seams import regions_of
 from tissuemodel.labels import IGNORE_LABEL
 
 MAX_VERTICES: Final = 100_000
@@ -24,6 +26,9 @@ MAX_VERTICES: Final = 100_000
 
 COARSE_BLOCK_PX: Final = 4096
 """Side of the coarse grid's blocks, in px of the model's grid, from its origin."""
+
+MIN_SIMPLIFY_PX: Final = 0.5
+"""Outlines with cut corners have no triangles smaller than the square of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,26 @@ def polygonise(
     *,
     image_size: tuple[int, int] | None = None,
     min_area_px: float = 0.0,
+    simplify_px: float = 0.0,
     max_vertices: int = MAX_VERTICES,
     coarse_block_px: int = COARSE_BLOCK_PX,
 ) -> list[RegionPolygon]:
-    """The connected regions of a label map, as valid polygons along pixel borders, with holes.
+    """The connected regions of a label map, as valid polygons with holes, block by block of the coarse grid.
 
-    Pixels are connected by their sides (4-connectivity), so that no ring touches itself. Rasterising the
-    polygons by the pixel-centre rule gives the label map back, where no region was too small.
+    Pixels are connected by their sides (4-connectivity), so that no ring touches itself. Borders run along
+    pixel borders with their steps cut (`outlines.cut_corners`): at most 0.36 px away from them. Rasterising the
+    polygons by the pixel-centre rule gives the label map back, where no region was too small and nothing was
+    simplified. Neighbours have neither gaps nor overlaps between them.
 
     Args:
-        labels: uint8 (row, col), class index; `IGNORE_LABEL` pixels belong to no region.
+        labels: uint8 (row, col), class index; `IGNORE_LABEL` pixels belong to no region. Read once, by blocks.
         downsample: Full-resolution px per px of the label map; at least 0.25, so that rounding to
             `COORDINATE_STEP` keeps corners apart.
         image_size: (width, height) of the image in full-resolution px: the grid's last column and row may
             reach beyond it and are clipped. None: no clipping.
         min_area_px: Regions of fewer pixels of the label map are left out.
+        simplify_px: Corners are left out whose triangle with their neighbours has less than the square of
+            this as its area, in px of the label map; below 0.5 it changes nothing.
         max_vertices: A region with more is cut on the coarse grid.
         coarse_block_px: Side of the coarse grid's blocks in px of the label map.
 
@@ -76,91 +86,127 @@ def polygonise(
 
     >>> [region] = polygonise(np.array([[255, 0], [0, 0]], np.uint8), 2.0)
     >>> region.row, region.col, region.area_px, region.polygon.area
-    (0, 1, 3, 12.0)
+    (0, 1, 3, 12.5)
     """
-    polygons, classes = _components(labels)
-    wanted = shapely.area(polygons) >= min_area_px
-    polygons, classes = polygons[wanted], classes[wanted]
-    blocks = [""] * len(polygons)
-    for place in np.flatnonzero(shapely.get_num_coordinates(polygons) > max_vertices)[::-1].tolist():
-        parts = list(_on_coarse_grid(polygons[place], coarse_block_px))
-        polygons = np.concatenate([polygons[:place], [part for _, part in parts], polygons[place + 1 :]])
-        classes = np.concatenate([classes[:place], [classes[place]] * len(parts), classes[place + 1 :]])
-        blocks[place : place + 1] = [block for block, _ in parts]
-    return _regions(polygons, classes, blocks, downsample, image_size)
-
-
-def _components(labels: NDArray[np.uint8]) -> tuple[NDArray[np.object_], NDArray[np.uint8]]:
-    """The connected components as polygons in px of the label map, and their classes.
-
-    Corners are gathered first and become polygons in one go: ten times faster than one polygon at a time.
-    """
-    corners: list[tuple[float, float]] = []
-    ring_ends, polygon_ends, classes = [0], [0], []
-    for geometry, value in shapes(labels, mask=labels != IGNORE_LABEL, connectivity=4):
-        for ring in geometry["coordinates"]:
-            corners.extend(ring)
-            ring_ends.append(len(corners))
-        polygon_ends.append(len(ring_ends) - 1)
-        classes.append(int(value))
-    flat = np.fromiter(chain.from_iterable(corners), np.float64, 2 * len(corners)).reshape(-1, 2)
-    offsets = (np.array(ring_ends), np.array(polygon_ends))
-    polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, flat, offsets)
-    return polygons, np.array(classes, np.uint8)
-
-
-def _regions(
-    polygons: NDArray[np.object_],
-    classes: NDArray[np.uint8],
-    blocks: list[str],
-    downsample: float,
-    image_size: tuple[int, int] | None,
-) -> list[RegionPolygon]:
-    """The regions in full-resolution px, clipped to the image; corners stay in order, so all stays valid."""
+    parts = _Parts.joined(
+        [
+            _parts(labels, row, col, coarse_block_px, simplify_px)
+            for row in range(0, labels.shape[0], coarse_block_px)
+            for col in range(0, labels.shape[1], coarse_block_px)
+        ]
+    )
+    regions = _regions(parts, coarse_block_px, min_area_px, max_vertices)
     limit = np.array(image_size or (np.inf, np.inf), np.float64)
-    moved = shapely.transform(polygons, lambda xy: np.minimum(xy * downsample, limit))
-    firsts, areas = _first_pixels(polygons), np.rint(shapely.area(polygons)).astype(int).tolist()
-    regions = [
-        RegionPolygon(kind, polygon, row, col, area, block)
-        for kind, polygon, (row, col), area, block in zip(
-            classes.tolist(), moved, firsts, areas, blocks, strict=True
-        )
-    ]
-    return sorted(regions, key=lambda region: (region.row, region.col))
+    placed = shapely.transform(
+        [region.polygon for region in regions], lambda xy: np.minimum(xy * downsample, limit)
+    )
+    made = (
+        replace(region, polygon=polygon) for region, polygon in zip(regions, placed.tolist(), strict=True)
+    )
+    return sorted(made, key=lambda region: (region.row, region.col))
 
 
-def _first_pixels(polygons: NDArray[np.object_]) -> list[tuple[int, int]]:
-    """The first pixel of each polygon in row order: the one under the left end of its topmost border."""
-    if len(polygons) == 0:
-        return []
-    corners, owner = shapely.get_coordinates(polygons, return_index=True)
-    # One number that sorts by row, then by column.
-    keys = np.rint(corners[:, 1]).astype(np.int64) << 32 | np.rint(corners[:, 0]).astype(np.int64)
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    smallest = np.minimum.reduceat(keys, starts)
-    return list(zip((smallest >> 32).tolist(), (smallest & 0xFFFFFFFF).tolist(), strict=True))
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Connected components inside blocks, n of them.
 
-
-def _on_coarse_grid(polygon: Polygon, side: int) -> Iterator[tuple[str, Polygon]]:
-    """The polygon's parts in the blocks of the coarse grid, each with its block's name.
-
-    Cuts in two along the middle border of its blocks until one block is left: every cut halves the vertices.
+    Attributes:
+        rings: In px of the label map.
+        classes: uint8 (n,).
+        blocks: int64 (n, 2), (row, col) of the block.
+        firsts: int64 (n, 2), (row, col) of the first pixel.
+        areas: int64 (n,), px.
     """
-    left, top, right, bottom = (int(value) for value in polygon.bounds)
-    first, last = np.array([top // side, left // side]), np.array([-(-bottom // side), -(-right // side)])
-    axis = int(np.argmax(last - first))
-    if (last - first)[axis] == 1:
-        yield f"{first[0]},{first[1]}", polygon
-        return
-    middle = int((first + last)[axis] // 2 * side)
-    if axis == 0:
-        halves = box(left, top, right, middle), box(left, middle, right, bottom)
-    else:
-        halves = box(left, top, middle, bottom), box(middle, top, right, bottom)
-    for half in halves:
-        for part in shapely.get_parts(shapely.intersection(polygon, half)):
-            if isinstance(part, Polygon):
-                yield from _on_coarse_grid(part, side)
+
+    rings: Rings
+    classes: NDArray[np.uint8]
+    blocks: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    areas: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, several: Sequence[Self]) -> Self:
+        fields = [
+            [getattr(parts, name) for parts in several] for name in ("classes", "blocks", "firsts", "areas")
+        ]
+        return cls(
+            Rings.joined([parts.rings for parts in several]), *(np.concatenate(each) for each in fields)
+        )
+
+    def regions(self, wanted: NDArray[np.bool_], in_blocks: bool) -> Iterator[RegionPolygon]:
+        """Parts as regions of their own.
+
+        Args:
+            wanted: bool (n,).
+            in_blocks: They are parts of regions that were split.
+        """
+        blocks = [",".join(map(str, block)) if in_blocks else "" for block in self.blocks[wanted].tolist()]
+        return map(
+            RegionPolygon,
+            self.classes[wanted].tolist(),
+            self.rings.take(wanted).polygons().tolist(),
+            *self.firsts[wanted].T.tolist(),
+            self.areas[wanted].tolist(),
+            blocks,
+        )
+
+
+def _parts(labels: NDArray[np.uint8], row: int, col: int, side: int, simplify_px: float) -> _Parts:
+    """The components inside the block that begins at (row, col)."""
+    block = np.ascontiguousarray(labels[row : row + side, col : col + side])
+    simplified = simplify_px >= MIN_SIMPLIFY_PX
+    traced, classes = trace(block, also_ignored=simplified)
+    outlines = simplify(traced, block, simplify_px) if simplified else cut_corners(traced, block)
+    if simplified:
+        wanted = classes != IGNORE_LABEL
+        traced, outlines, classes = traced.take(wanted), outlines.take(wanted), classes[wanted]
+    origin = np.array([row, col])
+    return _Parts(
+        replace(outlines, xy=outlines.xy + origin[::-1]),
+        classes,
+        np.tile(origin // side, (len(classes), 1)),
+        _first_pixels(traced) + origin,
+        np.rint(traced.areas()).astype(np.int64),
+    )
+
+
+def _regions(parts: _Parts, side: int, min_area_px: float, max_vertices: int) -> list[RegionPolygon]:
+    """The parts that belong together as one region, or each for itself where they have too many vertices."""
+    numbers = regions_of(parts.rings, parts.classes, parts.blocks, side)
+    is_wanted = (np.bincount(numbers, parts.areas) >= min_area_px)[numbers]
+    vertices = parts.rings.points + parts.rings.counts  # rings are written closed
+    is_split = (np.bincount(numbers, vertices) > max_vertices)[numbers]
+    is_alone = (np.bincount(numbers) == 1)[numbers]
+    return [
+        *parts.regions(is_wanted & is_split, in_blocks=True),
+        *parts.regions(is_wanted & is_alone & ~is_split, in_blocks=False),
+        *_united(parts, numbers, is_wanted & ~is_alone & ~is_split),
+    ]
+
+
+def _united(parts: _Parts, numbers: NDArray[np.int64], wanted: NDArray[np.bool_]) -> Iterator[RegionPolygon]:
+    by_number = sorted(
+        zip(numbers[wanted].tolist(), parts.regions(wanted, in_blocks=False), strict=True), key=itemgetter(0)
+    )
+    for _, members in groupby(by_number, key=itemgetter(0)):
+        regions = [region for _, region in members]
+        row, col = min((region.row, region.col) for region in regions)
+        yield RegionPolygon(
+            regions[0].class_index,
+            unite([region.polygon for region in regions]),
+            row,
+            col,
+            sum(region.area_px for region in regions),
+        )
+
+
+def _first_pixels(rings: Rings) -> NDArray[np.int64]:
+    """The first pixel (row, col) of each polygon in row order: the one under the left end of its topmost border."""
+    # One number that sorts by row, then by column.
+    keys = rings.xy[:, 1].astype(np.int64) << 32 | rings.xy[:, 0].astype(np.int64)
+    if len(keys):
+        keys = np.minimum.reduceat(keys, np.cumsum(rings.points) - rings.points)
+    return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
 def discs(

@@ -57,15 +57,23 @@ def test_a_model_survives_the_way(radius: float | None) -> None:
 def test_an_order_survives_the_way_with_every_option() -> None:
     skipped = np.arange(33).reshape(3, 11) % 3 == 0
     area = shapely.Polygon([(0, 0), (9, 0), (9.0625, 7)], [[(1, 0.5), (2, 0.5), (2, 1)]])
-    options = AnalysisOptions(512, 3, area, skipped, False, 40.5, True, "run-1")
+    options = AnalysisOptions(512, 3, area, skipped, False, 40.5, 1.5, True, "run-1")
 
     order = convert.order_of(start(replace(ORDER, options=options, details=True)))
 
     assert replace(order, options=options) == replace(ORDER, options=options, details=True)
     assert order.options.region_of_interest == area
     np.testing.assert_array_equal(order.options.skipped_blocks, skipped)
-    plain = ("tile_size", "batch_size", "skip_glass", "min_region_area_um2", "cells_as_points", "run_id")
-    assert [getattr(order.options, name) for name in plain] == [512, 3, False, 40.5, True, "run-1"]
+    plain = (
+        "tile_size",
+        "batch_size",
+        "skip_glass",
+        "min_region_area_um2",
+        "simplify_um",
+        "cells_as_points",
+        "run_id",
+    )
+    assert [getattr(order.options, name) for name in plain] == [512, 3, False, 40.5, 1.5, True, "run-1"]
 
 
 def test_options_that_were_left_out_take_the_defaults() -> None:
@@ -115,6 +123,7 @@ BAD_STARTS = {
     "downsample that does not fit": (changed("level1.downsample", 4.0), "does not fit"),
     "minimum area NaN": (changed("options.min_region_area_um2", math.nan), "minimum area"),
     "minimum area negative": (changed("options.min_region_area_um2", -1.0), "minimum area"),
+    "a simplification below nothing": (changed("options.simplify_um", -1.0), "simplification"),
     "a run id with a line break": (changed("options.run_id", "a\nb"), "run's id"),
     "a region that is no WKB": (changed("options.region_of_interest", b"\x01\x02"), "region of interest"),
     "a region that is a point": (

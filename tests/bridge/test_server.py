@@ -133,12 +133,18 @@ class Call:
 
 
 class Gate:
-    """Holds a predictor before its prediction until the test lets it go."""
+    """Holds a predictor before its prediction until the test lets it go.
 
-    def __init__(self) -> None:
-        self.reached, self.open = threading.Event(), threading.Event()
+    Args:
+        tile_s: So long every later prediction takes besides, in s.
+    """
+
+    def __init__(self, tile_s: float = 0.0) -> None:
+        self.reached, self.open, self._tile_s = threading.Event(), threading.Event(), tile_s
 
     def __call__(self, calls: int) -> None:
+        if self.open.is_set():
+            time.sleep(self._tile_s)
         self.reached.set()
         assert self.open.wait(20)
 
@@ -434,7 +440,7 @@ def test_what_waits_is_still_sent_at_a_good_end_and_dropped_at_a_bad_one() -> No
 def test_cancelling_stops_before_the_next_tile_and_frees_the_place(
     serving: Callable[..., Server], scratch: Path
 ) -> None:
-    gate = Gate()
+    gate = Gate(tile_s=0.5)  # far longer than it takes to say "stop", on a busy machine too
     predictor = HeldNetwork(gate)
     server = serving(predictor, streams=1)
     stop = threading.Event()

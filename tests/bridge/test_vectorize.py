@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from tissuebridge.objects import COORDINATE_STEP
+from tissuebridge.outlines import cut_corners, trace
 from tissuebridge.vectorize import RegionPolygon, discs, polygonise
 from tissuemodel.labels import IGNORE_LABEL
 
@@ -81,7 +83,75 @@ def test_there_is_one_polygon_per_component_with_its_first_pixel_and_area(labels
     regions = polygonise(labels, 2.0)
 
     assert [(r.row, r.col, r.class_index, r.area_px) for r in regions] == sorted(expected)
-    assert [r.polygon.area for r in regions] == [4.0 * r.area_px for r in regions]
+    assert sum(r.polygon.area for r in regions) == pytest.approx(
+        4.0 * (labels != IGNORE_LABEL).sum(), abs=2.0 * labels.size
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, simplify_px=st.sampled_from([0.0, 1.0, 2.0]), max_vertices=st.sampled_from([8, 1000]))
+def test_neighbours_have_neither_gaps_nor_overlaps(
+    labels: NDArray[np.uint8], simplify_px: float, max_vertices: int
+) -> None:
+    labels = np.where(labels == IGNORE_LABEL, 3, labels).astype(np.uint8)
+
+    regions = polygonise(labels, 1.0, simplify_px=simplify_px, max_vertices=max_vertices, coarse_block_px=4)
+
+    polygons = [region.polygon for region in regions]
+    assert shapely.is_valid(polygons).all()
+    assert shapely.area(polygons).sum() == pytest.approx(labels.size)
+    assert shapely.union_all(polygons).area == pytest.approx(labels.size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS)
+def test_regions_over_several_blocks_are_those_of_one(labels: NDArray[np.uint8]) -> None:
+    of_one = polygonise(labels, 1.0)
+
+    of_many = polygonise(labels, 1.0, coarse_block_px=3)
+
+    assert [replace(region, polygon=shapely.Polygon()) for region in of_many] == [
+        replace(region, polygon=shapely.Polygon()) for region in of_one
+    ]
+    assert np.array_equal(rasterised(of_many, labels.shape, 1.0), labels)
+    # Corners on the grid's lines are not cut.
+    for one, many in zip(of_one, of_many, strict=True):
+        assert shapely.hausdorff_distance(one.polygon, many.polygon) < 0.75
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS)
+def test_borders_stay_within_half_a_pixel_of_the_pixels_borders(labels: NDArray[np.uint8]) -> None:
+    rings, _ = trace(labels)
+
+    cut = cut_corners(rings, labels)
+
+    for exact, polygon in zip(rings.polygons(), cut.polygons(), strict=True):
+        assert shapely.hausdorff_distance(exact.boundary, polygon.boundary) <= math.sqrt(0.125)
+
+
+def test_a_border_of_steps_becomes_a_slope() -> None:
+    labels = np.tri(50, dtype=np.uint8)
+
+    regions = polygonise(labels, 1.0)
+
+    assert [shapely.get_num_coordinates(region.polygon) for region in regions] == [8, 6]
+
+
+def test_simplifying_leaves_corners_out_and_the_frame_alone() -> None:
+    row, col = np.mgrid[:200, :200]
+    labels = (np.hypot(row - 60, col - 90) < 50).astype(np.uint8)
+    labels[150:, 20:] = 2
+
+    exact, simple = polygonise(labels, 1.0), polygonise(labels, 1.0, simplify_px=2.0)
+
+    vertices = [
+        shapely.get_num_coordinates([r.polygon for r in regions]).sum() for regions in (exact, simple)
+    ]
+    assert vertices[1] < vertices[0] / 2
+    assert simple[0].polygon.bounds == (0, 0, 200, 200)
+    changed = (rasterised(simple, labels.shape, 1.0) != labels).sum()
+    assert 0 < changed < 0.01 * labels.size
 
 
 def test_small_regions_are_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -221,6 +222,25 @@ def test_a_script_starts_the_server_itself_once_it_is_installed(
     while (tmp_path / "tissuebridge" / "server.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_a_python_that_moved_is_told_with_the_cure(project: QuPathProject, tmp_path: Path) -> None:
+    user_dir = tmp_path / "QuPath"
+    user_dir.mkdir()
+    assert main(["install-qupath", "--user-dir", str(user_dir)]) == 0
+    note = user_dir / "extensions" / "tissuebridge-python.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"python": str(tmp_path / "moved" / "python")}))
+
+    code, told = script(
+        "analyse.groovy",
+        project,
+        tmp_path,
+        image=section(project).entry.entry_name,
+        jar=user_dir / "extensions" / JAR.name,
+    )
+
+    assert code == 1
+    assert "Was Python moved? Run: tissuebridge install-qupath" in told
 
 
 def test_reviewed_in_qupath_proposals_are_a_persons_as_python_sees_it(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import shapely
 
+from tissuebridge import pipeline
 from tissuebridge.errors import UsageError
 from tissuebridge.objects import PathObject
-from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse
+from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions
 from tissuebridge.project.base import Image, ImageIdentity, PixelSource
 from tissuebridge.project.source import open_source
 
@@ -66,7 +67,7 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
 
     Raises:
         UsageError: The image or the model is not there, or an option is impossible.
-        TissuebridgeError: As for `pipeline.analyse`.
+        TissuebridgeError: As for `pipeline.compute`.
     """
     project = open_source(Path(task.source), task.pixel_size_um)
     found = [image for image in project.images if image.name == task.image]
@@ -79,7 +80,9 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
         region_of_interest=shapely.from_wkb(bytes.fromhex(task.region)) if task.region else None,
     )
     predictor = _model(task.model, task.precision)
-    analyse(_Bare(found[0]), predictor, journal_dir=Path(task.journal), options=options, progress=progress)
+    pipeline.compute(
+        _Bare(found[0]), predictor, journal_dir=Path(task.journal), options=options, progress=progress
+    )
 
 
 @lru_cache(maxsize=1)

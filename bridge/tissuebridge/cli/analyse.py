@@ -89,6 +89,12 @@ def analyse(
     glass: Annotated[
         bool, typer.Option("--glass", help="Analyse empty glass too, which is skipped otherwise.")
     ] = False,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            "--simplify", metavar="UM", help="Leave out corners of outlines that matter less than this."
+        ),
+    ] = 0.0,
     restore_deleted: Annotated[
         bool,
         typer.Option(
@@ -105,7 +111,7 @@ def analyse(
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
     ahead = partial(_ahead, source, pixel_size, model, precision.value, workers, scheduler)
-    asked = Asked(tile_size, batch_size, region, glass)
+    asked = Asked(tile_size, batch_size, region, glass, simplify)
     engine = (
         _remote(server, model or "", ca)
         if server

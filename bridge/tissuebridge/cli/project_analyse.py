@@ -39,12 +39,14 @@ class Asked:
         batch_size: As `AnalysisOptions`.
         region: Pattern of the classes of areas to analyse, or None.
         glass: Analyse empty glass too.
+        simplify_um: As `AnalysisOptions`.
     """
 
     tile_size: int
     batch_size: int
     region: str | None
     glass: bool = False
+    simplify_um: float = 0.0
 
     def options(self, image: Image, run_id: str) -> AnalysisOptions:
         """The options for an image.
@@ -58,6 +60,7 @@ class Asked:
             batch_size=self.batch_size,
             region_of_interest=area,
             skip_glass=not self.glass,
+            simplify_um=self.simplify_um,
             run_id=run_id,
         )
 

@@ -11,7 +11,7 @@ import io
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import shapely
@@ -38,12 +38,9 @@ JPEG_QUALITY: Final = 90
 _MAX_LEVELS: Final = 32
 _MAX_NAME: Final = 1024
 _MAX_ROI_BYTES: Final = 4 * 2**20
-_PLAIN_OPTIONS: Final[
-    tuple[
-        Literal["tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id", "skip_glass"],
-        ...,
-    ]
-] = ("tile_size", "batch_size", "min_region_area_um2", "cells_as_points", "run_id", "skip_glass")
+_Plain = Literal[
+    "tile_size", "batch_size", "skip_glass", "min_region_area_um2", "simplify_um", "cells_as_points", "run_id"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +199,7 @@ def _options_message(options: AnalysisOptions) -> wire.Options:
         cells_as_points=options.cells_as_points,
         run_id=options.run_id,
         skip_glass=options.skip_glass,
+        simplify_um=options.simplify_um,
     )
 
 
@@ -308,10 +306,12 @@ def _levels_of(start: wire.Start | training_wire.Example) -> tuple[Level, ...]:
 def _options_of(options: wire.Options) -> AnalysisOptions:
     """What the client chose; what it left out takes the defaults of `AnalysisOptions`."""
     given: dict[str, Any] = {
-        name: getattr(options, name) for name in _PLAIN_OPTIONS if options.HasField(name)
+        name: getattr(options, name) for name in get_args(_Plain) if options.HasField(name)
     }
     if "min_region_area_um2" in given:
         _within(given["min_region_area_um2"], 0, 1e12, "the minimum area of a region in um^2")
+    if "simplify_um" in given:
+        _within(given["simplify_um"], 0, 1e6, "the simplification of outlines in um")
     if "run_id" in given and not re.fullmatch(r"[\w.-]{1,64}", given["run_id"], re.ASCII):
         raise UsageError("the run's id: expected 1 to 64 letters, digits, dots or dashes")
     if options.HasField("region_of_interest"):

@@ -233,6 +233,7 @@ class Options(google.protobuf.message.Message):
     CELLS_AS_POINTS_FIELD_NUMBER: builtins.int
     RUN_ID_FIELD_NUMBER: builtins.int
     SKIP_GLASS_FIELD_NUMBER: builtins.int
+    SIMPLIFY_UM_FIELD_NUMBER: builtins.int
     tile_size: builtins.int
     batch_size: builtins.int
     region_of_interest: builtins.bytes
@@ -243,6 +244,8 @@ class Options(google.protobuf.message.Message):
     """Id of the run, for the objects' metadata; absent: the server makes one."""
     skip_glass: builtins.bool
     """Whether blocks that show nothing but empty glass are left out."""
+    simplify_um: builtins.float
+    """Corners of regions' outlines that make less difference than about this are left out."""
     @property
     def skipped_blocks(self) -> global___SkippedBlocks: ...
     def __init__(
@@ -256,9 +259,10 @@ class Options(google.protobuf.message.Message):
         cells_as_points: builtins.bool | None = ...,
         run_id: builtins.str | None = ...,
         skip_glass: builtins.bool | None = ...,
+        simplify_um: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_cells_as_points", b"_cells_as_points", "_min_region_area_um2", b"_min_region_area_um2", "_region_of_interest", b"_region_of_interest", "_run_id", b"_run_id", "_skip_glass", b"_skip_glass", "_tile_size", b"_tile_size", "batch_size", b"batch_size", "cells_as_points", b"cells_as_points", "min_region_area_um2", b"min_region_area_um2", "region_of_interest", b"region_of_interest", "run_id", b"run_id", "skip_glass", b"skip_glass", "skipped_blocks", b"skipped_blocks", "tile_size", b"tile_size"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_cells_as_points", b"_cells_as_points", "_min_region_area_um2", b"_min_region_area_um2", "_region_of_interest", b"_region_of_interest", "_run_id", b"_run_id", "_skip_glass", b"_skip_glass", "_tile_size", b"_tile_size", "batch_size", b"batch_size", "cells_as_points", b"cells_as_points", "min_region_area_um2", b"min_region_area_um2", "region_of_interest", b"region_of_interest", "run_id", b"run_id", "skip_glass", b"skip_glass", "skipped_blocks", b"skipped_blocks", "tile_size", b"tile_size"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_cells_as_points", b"_cells_as_points", "_min_region_area_um2", b"_min_region_area_um2", "_region_of_interest", b"_region_of_interest", "_run_id", b"_run_id", "_simplify_um", b"_simplify_um", "_skip_glass", b"_skip_glass", "_tile_size", b"_tile_size", "batch_size", b"batch_size", "cells_as_points", b"cells_as_points", "min_region_area_um2", b"min_region_area_um2", "region_of_interest", b"region_of_interest", "run_id", b"run_id", "simplify_um", b"simplify_um", "skip_glass", b"skip_glass", "skipped_blocks", b"skipped_blocks", "tile_size", b"tile_size"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_cells_as_points", b"_cells_as_points", "_min_region_area_um2", b"_min_region_area_um2", "_region_of_interest", b"_region_of_interest", "_run_id", b"_run_id", "_simplify_um", b"_simplify_um", "_skip_glass", b"_skip_glass", "_tile_size", b"_tile_size", "batch_size", b"batch_size", "cells_as_points", b"cells_as_points", "min_region_area_um2", b"min_region_area_um2", "region_of_interest", b"region_of_interest", "run_id", b"run_id", "simplify_um", b"simplify_um", "skip_glass", b"skip_glass", "skipped_blocks", b"skipped_blocks", "tile_size", b"tile_size"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -269,6 +273,8 @@ class Options(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_region_of_interest", b"_region_of_interest"]) -> typing.Literal["region_of_interest"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_run_id", b"_run_id"]) -> typing.Literal["run_id"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_simplify_um", b"_simplify_um"]) -> typing.Literal["simplify_um"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_skip_glass", b"_skip_glass"]) -> typing.Literal["skip_glass"] | None: ...
     @typing.overload
