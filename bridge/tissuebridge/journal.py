@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 import numpy as np
@@ -30,12 +31,14 @@ from tissuebridge.errors import StorageError
 from tissuebridge.files import TEMPORARY_PREFIX, atomic_write
 from tissuebridge.tiles import TilePlan
 from tissuemodel.detection import Candidates
-from tissuemodel.labels import IGNORE_LABEL
 
 _log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 """Raised with every change of what is in the files: journals of another format are computed anew."""
+
+ON_DISK_FROM_PX: Final = 2**29
+"""A label map of more pixels stays on the disk: a lung slide's has 5e9."""
 
 _MAGIC: Final = b"TBSTRIP\n"
 _DIGEST_BYTES: Final = 32
@@ -131,16 +134,30 @@ class Journal:
             ) from error
 
     def labels(self) -> NDArray[np.uint8]:
-        """The label map; uint8 (row, col), `IGNORE_LABEL` where not analysed.
+        """The label map; uint8 (row, col), `IGNORE_LABEL` where not analysed. A large one stays on the disk; read only.
 
         Raises:
-            StorageError: A strip is missing or damaged.
+            StorageError: A strip is missing or damaged, or the disk is full.
         """
-        labels = np.full((self._plan.height, self._plan.width), IGNORE_LABEL, np.uint8)
-        for strip in range(self._plan.strips):
-            window = self._plan.strip_window(strip)
-            labels[window.row : window.bottom] = self.read(strip).labels
-        return labels
+        shape = (self._plan.height, self._plan.width)
+        strips = (self.read(strip).labels for strip in range(self._plan.strips))
+        if shape[0] * shape[1] < ON_DISK_FROM_PX:
+            whole, row = np.empty(shape, np.uint8), 0
+            for labels in strips:
+                whole[row : row + len(labels)] = labels
+                row += len(labels)
+            return whole
+        try:
+            # Written, then mapped: writing through a mapping would end the process where the disk is full.
+            with TemporaryFile(prefix=TEMPORARY_PREFIX, dir=self._folder) as file:
+                for labels in strips:
+                    file.write(labels.data)
+                file.flush()
+                return np.memmap(file, np.uint8, "r", shape=shape)
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder}: the label map cannot be written: {error}; free some space"
+            ) from error
 
     def candidates(self) -> Candidates:
         """All peaks, sorted by (row, col, class).

@@ -64,6 +64,21 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert np.array_equal(journal.candidates().xy, everything.xy)
 
 
+def test_a_large_label_map_stays_on_the_disk_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = filled(tmp_path)
+    in_memory, files = journal.labels(), sorted(tmp_path.iterdir())
+    monkeypatch.setattr("tissuebridge.journal.ON_DISK_FROM_PX", 1)
+
+    on_disk = journal.labels()
+
+    assert isinstance(on_disk, np.memmap)
+    assert np.array_equal(on_disk, in_memory)
+    del on_disk
+    assert sorted(tmp_path.iterdir()) == files
+
+
 def test_the_same_analysis_writes_the_same_bytes(tmp_path: Path) -> None:
     filled(tmp_path / "a")
     filled(tmp_path / "b")

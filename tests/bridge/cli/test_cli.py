@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -334,6 +336,40 @@ def test_an_interrupted_analysis_ends_with_130_and_goes_on_later(model: Path, tm
     assert main([*arguments, "--output", str(tmp_path / "straight")]) == 0
     names = [f"{folder}/large.labels.tif" for folder in ("out", "straight")]
     assert (tmp_path / names[0]).read_bytes() == (tmp_path / names[1]).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_goes_on_and_ends_with_the_same_bytes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path, "large", 1, 1024)
+    image, journal, random = (
+        tmp_path / "images" / "large.png",
+        tmp_path / "killed" / "journal" / "large",
+        Random(5),
+    )
+    arguments = ["analyse", str(image), "--model", str(model), "--pixel-size", "0.5", "--tile-size", "128"]
+    finished: dict[str, int] = {}
+    while len(finished) < 4:
+        running = subprocess.Popen(
+            [*SUBPROCESS, *arguments, "--output", str(tmp_path / "killed")], env=ENVIRONMENT
+        )
+        while len(list(journal.glob("*.strip"))) <= len(finished) and running.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.15))
+        running.kill()
+        running.wait()
+        written = {path.name: path.stat().st_mtime_ns for path in journal.glob("*.strip")}
+        assert finished.items() <= written.items()  # not computed again
+        finished = written
+    found = {}
+    for name in ("killed", "straight"):
+        assert main([*arguments, "--output", str(tmp_path / name), "--json"]) == 0
+        run = json.loads(capsys.readouterr().out)["run"]
+        text = (tmp_path / name / "large.geojson").read_text()
+        found[name] = (text.replace(run, "RUN"), (tmp_path / name / "large.labels.tif").read_bytes())
+
+    assert found["killed"] == found["straight"]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
