@@ -33,7 +33,7 @@ from tissuebridge.spatial.nulls import Pattern, Stratified, stratum_of
 from tissuebridge.spatial.ripley import Curve, as_l, ripley_k
 from tissuebridge.spatial.rows import Row
 from tissuebridge.spatial.settings import SpatialSettings
-from tissuebridge.spatial.tissue import Tissue
+from tissuebridge.spatial.tissue import WHOLE, Tissue
 
 Watch = Callable[[int, int], None]
 """Told how many steps are done, of how many."""
@@ -112,7 +112,7 @@ def _density_rows(tissue: Tissue) -> list[Row]:
         density(name, "tissue", len(points), tissue.window.area_um2) for name, points in tissue.cells.items()
     ]
     # Where the only region is the whole image, it is not told twice.
-    within = densities(tissue.cells, tissue.regions) if len(tissue.regions) > 1 else []
+    within = [] if list(tissue.regions) == [WHOLE] else densities(tissue.cells, tissue.regions)
     return [_density_row(one) for one in [*everywhere, *within]]
 
 
