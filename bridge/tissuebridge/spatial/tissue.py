@@ -93,8 +93,8 @@ def tissue_of(
     """
     settings = settings or SpatialSettings()
     is_area_of = [obj.object_type is ObjectType.ANNOTATION and is_area(obj.geometry) for obj in objects]
-    of_cells, cells_from = _source(objects, settings.cells, lambda k: bool(cell_marks(objects[k])))
-    of_regions, regions_from = _source(
+    of_cells, cells_from = source_of(objects, settings.cells, lambda k: bool(cell_marks(objects[k])))
+    of_regions, regions_from = source_of(
         objects, settings.regions, lambda k: is_area_of[k] and objects[k].class_name not in RESERVED
     )
     areas = [(objects[k].class_name or "", _in_um(objects[k].geometry, pixel_size_um)) for k in of_regions]
@@ -120,10 +120,19 @@ def tissue_of(
 _PERSONS: Final = "a person's"
 
 
-def _source(
+def source_of(
     objects: Sequence[PathObject], whose: Whose, is_wanted: Callable[[int], bool]
 ) -> tuple[list[int], str]:
-    """Which of the objects count, and whose they are."""
+    """Which of the objects count, and whose they are.
+
+    Args:
+        objects: All of the image.
+        whose: A person's or the analysis's.
+        is_wanted: Whether the object at this place is of the kind that is asked for.
+
+    Returns:
+        Their places in the list, and whose they are in words.
+    """
     wanted = [
         k
         for k, obj in enumerate(objects)
