@@ -36,6 +36,7 @@ from tissuebridge.project.folder import result_path
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import open_run
+from tissuebridge.report.checks import Checks
 from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.spatial.cohort import pooled_densities, with_project_q
 from tissuebridge.spatial.export import write_anndata, write_parquet
@@ -100,12 +101,12 @@ def spatial(
     cases = cases_of(project.images, case_pattern, case_key)
     tables: dict[str, list[Row]] = {}
     failed: list[str] = []
-    page = SpatialPage()
+    page, checks = SpatialPage(), Checks(seed)
     with _numbers_on_objects(project, folder, measurements) as put:
         for image in project.images:
             try:
                 with bar(image.name, "step") as step:
-                    out = _Out(folder, anndata, page, put)
+                    out = _Out(folder, anndata, page, checks, put)
                     measured = _measured(image, results, names, settings, out, step)
             except StorageError:
                 raise
@@ -118,13 +119,13 @@ def spatial(
                 continue
             for name, rows in measured.tables.items():
                 tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
-    tables = _together(tables, cases)
+    tables = {**_together(tables, cases), **checks.tables()}
     paths = _write(folder, tables)
     if parquet:
         for name, rows in tables.items():
             write_parquet(folder / f"{name}.parquet", rows)
     if tables:
-        page.write(folder / PAGE)
+        page.write(folder / PAGE, checks.sections())
     if json:
         print_json({"tables": _short(tables), "failed": failed, "paths": paths, "page": str(folder / PAGE)})
     else:
@@ -146,6 +147,7 @@ class _Out:
     folder: Path
     anndata: bool
     page: SpatialPage
+    checks: Checks
     put: Put
 
 
@@ -158,6 +160,7 @@ def _measured(
     if out.anndata:
         write_anndata(out.folder / f"{image.name}.h5ad", found.columns)
     out.page.add(image.name, found.tissue, found.tables)
+    out.checks.add(image, found.tissue, objects)
     out.put(image, found.objects)
     return found
 

@@ -62,22 +62,29 @@ class SpatialPage:
         content += _enrichment(tables["enrichment"])
         self._sections.append(Section(name, content))
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, more: Sequence[Section] = ()) -> None:
         """Writes the page.
+
+        Args:
+            path: The file.
+            more: Stands behind the images, from `Checks.sections`.
 
         Raises:
             StorageError: It could not be written.
         """
         with atomic_write(path) as file:
-            file.write(self.html().encode("utf-8"))
+            file.write(self.html(more).encode("utf-8"))
 
-    def html(self) -> str:
+    def html(self, more: Sequence[Section] = ()) -> str:
         """The page."""
         intro: list[Content] = [Text(_HOW)]
         if self._left_out:
             intro.append(Notice(f"{self._left_out} more images are in the tables only."))
+        if more:
+            headings = "; ".join(section.heading for section in more)
+            intro.append(Text(f"Behind the images, how far the numbers can be trusted: {headings}."))
         return page_html(
-            "How the cells lie to the tissue", [Section("How to read it", intro), *self._sections]
+            "How the cells lie to the tissue", [Section("How to read it", intro), *self._sections, *more]
         )
 
 

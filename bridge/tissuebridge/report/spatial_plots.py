@@ -158,6 +158,54 @@ def enrichment_picture(rows: Sequence[Row]) -> Picture:
     return _picture(draw, "Neighbourhood enrichment", caption, (min(side + 80, 760), min(side, 680)))
 
 
+def agreement_picture(areas: Sequence[Row], row: Row) -> Picture:
+    """Bland & Altman's plot of a class: the difference of two counts over their mean, an area a disc."""
+    name = str(row["class"])
+
+    def draw(axes: Any, colors: Colors) -> None:
+        manual, automatic = (np.array([_of(area, key) for area in areas]) for key in ("manual", "automatic"))
+        axes.axhline(0, color=colors.soft, linewidth=0.8)
+        for key, ends, style, band in (
+            ("lower_limit", "lower_limit", "--", colors.soft),
+            ("upper_limit", "upper_limit", "--", colors.soft),
+            ("mean_difference", "mean", "-", colors.line),
+        ):
+            if row[key] is not None:
+                low, high = _of(row, f"{ends}_low"), _of(row, f"{ends}_high")
+                axes.axhspan(low, high, color=band, alpha=0.18, linewidth=0)
+                axes.axhline(_of(row, key), color=colors.line, linewidth=1.4, linestyle=style)
+        axes.plot((manual + automatic) / 2, automatic - manual, "o", color=colors.point, markersize=5)
+        axes.set(xlabel="mean of both counts, cells an area", ylabel="automatic less manual, cells")
+
+    limits = (
+        ""
+        if row["sd"] is None
+        else (
+            " Line: mean difference; dashed: limits of agreement, between which 95 % of the differences are expected; "
+            "bands: 95 % intervals, of the mean blue."
+        )
+    )
+    return _picture(draw, f"Agreement of the counts of {name}", f"{name}: every disc is an area.{limits}")
+
+
+def sensitivity_picture(rows: Sequence[Row]) -> Picture:
+    """How many of its cells each class keeps as the threshold is moved up; rows of the whole window, all images."""
+
+    def draw(axes: Any, colors: Colors) -> None:
+        for place, name in enumerate(_names(rows, "class")):
+            own = [row for row in rows if row["class"] == name]
+            moved, cells = (np.array([_of(row, key) for row in own]) for key in ("moved", "cells"))
+            at = np.unique(moved)
+            left = np.array([cells[moved == one].sum() for one in at])
+            axes.plot(at, 100 * left / max(left[0], 1), "o-", color=PALETTE[place % len(PALETTE)], label=name,
+                      markersize=3.5, linewidth=1.5)  # fmt: skip
+        axes.set(xlabel="threshold above the lowest score", ylabel="cells left, %", ylim=(0, 105))
+        axes.set_xticks(np.unique([_of(row, "moved") for row in rows]))
+        _legend(axes, colors)
+
+    return _picture(draw, "Cells left above a higher threshold", "Cells left as the threshold is moved up.")
+
+
 # ---- Drawing ---------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,148 @@
+"""What tells how far the numbers of a spatial page can be trusted: a gallery, agreement with a person, thresholds.
+
+Comes in an image at a time, beside `SpatialPage`; sections for the page and rows for tables go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tissuebridge.objects import PathObject
+from tissuebridge.project.base import Image
+from tissuebridge.report.gallery import Gallery
+from tissuebridge.report.page import Content, Notice, Section, Table, Text, Value
+from tissuebridge.report.spatial_plots import agreement_picture, sensitivity_picture
+from tissuebridge.spatial.agreement import Agreement, agreement_rows
+from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.sensitivity import MOVES, TISSUE, Sensitivity, scores_of
+from tissuebridge.spatial.tissue import Tissue
+
+_AGREEMENT: Final = (
+    "Areas where a person marked every cell of a class (Cells marked*), counted by the person and by the analysis "
+    "(Bland & Altman 1986; intervals 1999). All other numbers on this page come from one of the two alone."
+)
+_NO_AGREEMENT: Final = (
+    "No image has both: cells that a person marked, with Cells marked* where all are marked, and the same class found "
+    "by an analysis."
+)
+_SENSITIVITY: Final = (
+    "Counts and densities if only cells of a higher score had been taken. The analysis wrote cells at or above its "
+    "threshold, so lower thresholds cannot be shown. The threshold itself is not written on objects: the lowest score "
+    "of a class in all images stands for it."
+)
+_NO_SENSITIVITY: Final = "These cells have no scores: there is no threshold to move."
+
+
+class Checks:
+    """Gathers what is needed of each image, then gives tables and sections.
+
+    Args:
+        seed: Of the cells that are drawn for the gallery.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._gallery = Gallery(seed)
+        self._agreement = Agreement()
+        self._sensitivity = Sensitivity()
+
+    def add(self, image: Image, tissue: Tissue, objects: Sequence[PathObject]) -> None:
+        """Takes an image.
+
+        Args:
+            image: Where its pixels are.
+            tissue: What was measured.
+            objects: What it was made of: all of the image.
+        """
+        scores = scores_of(tissue, objects)
+        self._gallery.add(image, tissue, objects, scores)
+        self._sensitivity.add(image.name, tissue, scores)
+        self._agreement.add(image.name, objects, image.pixel_size_um)
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Those that have rows: "gallery", "agreement", "agreement_areas", "sensitivity"."""
+        areas = self._agreement.areas()
+        tables = {
+            "gallery": self._gallery.rows(),
+            "agreement": agreement_rows(areas),
+            "agreement_areas": areas,
+            "sensitivity": self._sensitivity.rows(),
+        }
+        return {name: rows for name, rows in tables.items() if rows}
+
+    def sections(self) -> list[Section]:
+        """Parts of the page; reads the pixels of the gallery."""
+        areas = self._agreement.areas()
+        return [
+            self._gallery.section(),
+            Section("Counted by a person and by the analysis", self._agreed(areas)),
+            Section("If the threshold were higher", _moved(self._sensitivity.rows())),
+        ]
+
+    def _agreed(self, areas: Sequence[Row]) -> list[Content]:
+        notices: list[Content] = [Notice(why) for why in self._agreement.left_out]
+        if not areas:
+            return [Text(_NO_AGREEMENT), *notices]
+        rows = agreement_rows(areas)
+        header = [
+            "Cells",
+            "areas",
+            "manual",
+            "automatic",
+            "mean difference",
+            "SD",
+            "lower limit",
+            "upper limit",
+        ]
+        table = Table(
+            "Automatic less manual, cells an area; 95 % intervals in brackets",
+            header,
+            [_agreement_row(row) for row in rows],
+        )
+        pictures = [
+            agreement_picture([area for area in areas if area["class"] == row["class"]], row) for row in rows
+        ]
+        notes = [Notice(f"{row['class']}: {why}.") for row in rows if (why := row["reason"] or row["note"])]
+        return [Text(_AGREEMENT), *notices, table, *notes, *pictures]
+
+
+def _agreement_row(row: Row) -> list[Value]:
+    counts: list[Value] = [int(row[key] or 0) for key in ("areas", "manual", "automatic")]
+    return [
+        str(row["class"]),
+        *counts,
+        _with_interval(row, "mean_difference", "mean"),
+        None if row["sd"] is None else f"{float(row['sd']):.1f}",
+        _with_interval(row, "lower_limit", "lower_limit"),
+        _with_interval(row, "upper_limit", "upper_limit"),
+    ]
+
+
+def _with_interval(row: Row, key: str, ends: str) -> str | None:
+    value, low, high = (row[name] for name in (key, f"{ends}_low", f"{ends}_high"))
+    if value is None or low is None or high is None:
+        return None
+    return f"{float(value):+.1f} ({float(low):+.1f} to {float(high):+.1f})"
+
+
+def _moved(rows: Sequence[Row]) -> list[Content]:
+    if not rows:
+        return [Text(_NO_SENSITIVITY)]
+    header = ["Cells", "in", "lowest score", *(f"+{moved:g}" if moved else "as written" for moved in MOVES)]
+    table: list[list[Value]] = []
+    for name, region in dict.fromkeys((str(row["class"]), str(row["region"])) for row in rows):
+        own = [row for row in rows if (row["class"], row["region"]) == (name, region)]
+        steps = [[row for row in own if row["moved"] == moved] for moved in MOVES]
+        table.append([name, region, f"{float(own[0]['threshold'] or 0):.2f}", *map(_density, steps)])
+    caption = (
+        "Cells per mm², all images together, with the threshold moved up; in brackets the number of cells"
+    )
+    whole = [row for row in rows if row["region"] == TISSUE]
+    return [Text(_SENSITIVITY), Table(caption, header, table), sensitivity_picture(whole)]
+
+
+def _density(rows: Sequence[Row]) -> str:
+    """All cells over all area."""
+    cells = sum(int(row["cells"] or 0) for row in rows)
+    area = sum(float(row["area_mm2"] or 0) for row in rows)
+    return f"{cells / area:,.0f} ({cells:,})" if area else "no area"
