@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 import tifffile
+import torch
 
 from tissuebridge.cli import main
 from tissuebridge.predictor.agreement import TILES, Compared
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.starter import starter_folder
+from tissuemodel.config import NetworkConfig
+from tissuemodel.network import COMPACT_WIDTHS, MultitaskUNet
+from tissuemodel.openvino_network import OpenVinoNetwork
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,53 @@ def test_the_command_tells_the_agreement_and_keeps_ids_apart(
     assert not ids[0] & ids[1]
     # Tiled equals untiled, in every precision against itself.
     assert ids[1] == ids[2]
+
+
+def test_openvino_finds_the_same_and_tells_nobody(exact: LocalPredictor) -> None:
+    pixels = np.ascontiguousarray(skimage.data.immunohistochemistry()[None])
+    called: list[object] = []
+    sys.addaudithook(lambda event, arguments: called.append(arguments) if event == "socket.connect" else None)
+
+    compiled = LocalPredictor(exact.checkpoint, engine="openvino")
+
+    assert compiled.description == exact.description
+    for side in (256, 128):  # one compiled network for tiles of any size
+        tiles = np.ascontiguousarray(pixels[:, :side, :side])
+        np.testing.assert_allclose(compiled.predict(tiles).heat, exact.predict(tiles).heat, atol=2e-5)
+    assert called == []
+
+
+@pytest.mark.parametrize(("regions", "cells"), [(3, 2), (3, 0), (0, 2)])
+def test_openvino_keeps_tasks_and_scales_apart(regions: int, cells: int) -> None:
+    torch.manual_seed(0)
+    network = MultitaskUNet(NetworkConfig(widths=COMPACT_WIDTHS), regions, cells).eval()
+    image = torch.rand(2, 3, 96, 64)
+
+    found = OpenVinoNetwork(network, "fp32")(image)
+
+    with torch.inference_mode():
+        expected = network(image)
+    for levels, wanted in ((found.regions, expected.regions), (found.heat, expected.heat)):
+        assert [level.shape for level in levels] == [level.shape for level in wanted]
+        for level, same in zip(levels, wanted, strict=True):
+            torch.testing.assert_close(level, same, atol=1e-4, rtol=1e-3)
+
+
+def test_the_command_finds_the_same_objects_by_openvino(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", skimage.data.immunohistochemistry(), photometric="rgb")
+    ids = []
+    for engine, tile in (("torch", "512"), ("openvino", "512"), ("openvino", "128")):
+        folder = str(tmp_path / str(len(ids)))
+        command = ["analyse", str(tmp_path), "--pixel-size", "0.5", "--output", folder, "--tile-size", tile]
+        assert main([*command, "--json", "--engine", engine]) == 0
+        [image] = json.loads(capsys.readouterr().out)["images"]
+        ids.append({feature["id"] for feature in json.loads(Path(image["geojson"]).read_text())["features"]})
+    assert len(ids[0]) > 20
+    assert ids[1] == ids[2]
+    assert ids[0] == ids[1]
 
 
 def test_precision_is_the_servers_own(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Task:
         journal: Folder for its journal, likewise.
         model: Folder of the model.
         precision: What the network computes in.
+        engine: What computes it.
         pixel_size_um: For images without one.
         tile_size: As `AnalysisOptions`.
         batch_size: As `AnalysisOptions`.
@@ -43,6 +44,7 @@ class Task:
     journal: str
     model: str
     precision: str = "fp32"
+    engine: str = "torch"
     pixel_size_um: float | None = None
     tile_size: int = DEFAULT_TILE_SIZE
     batch_size: int = 1
@@ -79,18 +81,18 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
         skip_glass=task.skip_glass,
         region_of_interest=shapely.from_wkb(bytes.fromhex(task.region)) if task.region else None,
     )
-    predictor = _model(task.model, task.precision)
+    predictor = _model(task.model, task.precision, task.engine)
     pipeline.compute(
         _Bare(found[0]), predictor, journal_dir=Path(task.journal), options=options, progress=progress
     )
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str, precision: str) -> LocalPredictor:
+def _model(folder: str, precision: str, engine: str) -> LocalPredictor:
     """The model; a process that computes many images loads it once."""
     from tissuebridge.predictor.local import LocalPredictor
 
-    return LocalPredictor.load(Path(folder), precision)
+    return LocalPredictor.load(Path(folder), precision, engine)
 
 
 class _Bare:

@@ -21,6 +21,8 @@ from tissuebridge.batch.local import LocalWorkers
 from tissuebridge.batch.tasks import Task, Workers
 from tissuebridge.cli.console import (
     Certificate,
+    Engine,
+    EngineOption,
     Json,
     PixelSize,
     Precision,
@@ -70,6 +72,7 @@ def analyse(
     ] = pipeline.DEFAULT_TILE_SIZE,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
     precision: PrecisionOption = Precision.FP32,
+    engine: EngineOption = Engine.TORCH,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, help="Processes that compute, an image each.")
     ] = 1,
@@ -105,22 +108,24 @@ def analyse(
     json: Json = False,
 ) -> None:
     """Find regions and cells in the images of SOURCE: into a QuPath project, or as NAME.geojson for each image."""
-    if server and precision is not Precision.FP32:
-        raise UsageError("--precision is the server's to choose: tissuebridge serve --precision bf16")
+    if server and (precision is not Precision.FP32 or engine is not Engine.TORCH):
+        raise UsageError(
+            "--precision and --engine are the server's to choose: tissuebridge serve --precision bf16"
+        )
     if server and (workers > 1 or scheduler):
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
-    ahead = partial(_ahead, source, pixel_size, model, precision.value, workers, scheduler)
+    ahead = partial(_ahead, source, pixel_size, model, precision.value, engine.value, workers, scheduler)
     asked = Asked(tile_size, batch_size, region, glass, simplify)
-    engine = (
+    analysing = (
         _remote(server, model or "", ca)
         if server
-        else _local(None if model is None else Path(model), precision.value)
+        else _local(None if model is None else Path(model), precision.value, engine.value)
     )
     if isinstance(project, QuPathProject) and output is None:
         key = f"server {model or ''}" if server else f"{_model_key(model)} {precision.value}"
         into_project(
-            project, engine, ahead, asked, ProjectOptions(images, key, restore_deleted, dry_run, json)
+            project, analysing, ahead, asked, ProjectOptions(images, key, restore_deleted, dry_run, json)
         )
         return
     if dry_run or restore_deleted or images:
@@ -130,7 +135,7 @@ def analyse(
     folder, run = output or project.default_output, uuid4().hex
     check_writable(folder)
     with (
-        engine as analyser,
+        analysing as analyser,
         bar("analysing", "tile") as step,
         ahead(
             [(image, _journal(folder, image)) for image in project.images],
@@ -161,6 +166,7 @@ def _ahead(
     pixel_size_um: float | None,
     model: str | None,
     precision: str,
+    engine: str,
     count: int,
     scheduler: str | None,
     images: Sequence[tuple[Image, Path]],
@@ -186,6 +192,7 @@ def _ahead(
                 journal=str(journal.resolve()),
                 model=str(folder.resolve()),
                 precision=precision,
+                engine=engine,
                 pixel_size_um=pixel_size_um,
                 tile_size=chosen.tile_size,
                 batch_size=chosen.batch_size,
@@ -217,14 +224,19 @@ def _analysed(
 
 
 @contextmanager
-def _local(folder: Path | None, precision: str) -> Iterator[Analyser]:
+def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyser]:
     """Analyses in this process; without a folder, with the starter model."""
     from tissuebridge.predictor.agreement import Compared
     from tissuebridge.predictor.local import LocalPredictor
 
     exact = load_starter() if folder is None else LocalPredictor.load(folder)
-    fast = Compared(LocalPredictor(exact.checkpoint, precision), exact) if precision != "fp32" else None
-    predictor = fast or exact
+    chosen = (
+        exact
+        if (precision, engine) == ("fp32", "torch")
+        else LocalPredictor(exact.checkpoint, precision, engine)
+    )
+    fast = Compared(chosen, exact) if precision != "fp32" else None
+    predictor = fast or chosen
 
     def analyser(
         image: Image, journal: Path, options: AnalysisOptions, step: Callable[..., None]

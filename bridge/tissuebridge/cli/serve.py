@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from tissuebridge.cli.console import Precision, PrecisionOption, load_starter, print_json, say
+from tissuebridge.cli.console import (
+    Engine,
+    EngineOption,
+    Precision,
+    PrecisionOption,
+    load_starter,
+    print_json,
+    say,
+)
 from tissuebridge.errors import UsageError
 from tissuebridge.rpc.transport import DEFAULT_PORT
 from tissuebridge.server.serve import Server, ServerOptions
@@ -37,6 +45,7 @@ def serve(
         ),
     ] = None,
     precision: PrecisionOption = Precision.FP32,
+    engine: EngineOption = Engine.TORCH,
     reflection: Annotated[bool, typer.Option("--reflection", help="Describe the services to tools.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the address as one JSON document when ready.")
@@ -48,12 +57,12 @@ def serve(
 
     models = {}
     if not model:
-        models[STARTER_NAME] = LocalPredictor(load_starter().checkpoint, precision.value)
+        models[STARTER_NAME] = LocalPredictor(load_starter().checkpoint, precision.value, engine.value)
     for folder in model or ():
         name = folder.resolve().name.lower()
         if name in models:
             raise UsageError(f"two models are called {name!r}; rename one of the folders")
-        models[name] = LocalPredictor.load(folder, precision.value)
+        models[name] = LocalPredictor.load(folder, precision.value, engine.value)
 
     def ready(server: Server) -> None:
         if json:
