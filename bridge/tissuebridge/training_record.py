@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,11 +87,16 @@ def hardware() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
+def _contents(path: Path) -> Iterable[Path]:
+    """The file itself, or all files of an image that is a folder."""
+    return sorted(inside for inside in path.rglob("*") if inside.is_file()) if path.is_dir() else [path]
+
+
 def _sha256(paths: Sequence[Path]) -> str | None:
     """Of the files' contents, one after the other; None without a file, or where one cannot be read."""
     digest = hashlib.sha256()
     try:
-        for path in paths:
+        for path in chain.from_iterable(_contents(path) for path in paths):
             with path.open("rb") as file:
                 while block := file.read(_READ_BYTES):
                     digest.update(block)

@@ -25,12 +25,12 @@ from tissuebridge.errors import CalibrationError, InputRefused, UsageError
 from tissuebridge.geojson import read_objects
 from tissuebridge.objects import PathObject, of_other_runs
 from tissuebridge.project.base import Image, ImageIdentity, Level, PixelSource
-from tissuebridge.project.pixels import open_pixels
+from tissuebridge.project.pixels import ZARR_SUFFIXES, is_zarr, open_pixels
 from tissuebridge.project.split_file import SPLITS_FILE, read_splits
 
 IMAGE_SUFFIXES: Final = (
     ".ome.tiff", ".ome.tif", ".png", ".jpg", ".jpeg", ".tiff", ".tif", ".svs", ".ndpi", ".scn", ".mrxs",
-    ".bif"
+    ".bif", *ZARR_SUFFIXES
 )  # fmt: skip
 ANNOTATION_SUFFIXES: Final = (".geojson.gz", ".geojson", ".json.gz", ".json", ".zip")
 RESULTS: Final = "results"
@@ -243,7 +243,7 @@ def open_image(path: Path, pixel_size_um: float | None = None) -> SingleImage:
         UsageError: No such file.
         InputRefused: Two GeoJSON files belong to it.
     """
-    if not path.is_file():
+    if not path.is_file() and not is_zarr(path):
         raise UsageError(f"{path}: no such file. Check the name.")
     name = name_of(path, IMAGE_SUFFIXES) or path.stem
     # Alone or with its project, an image has the same annotations and proposals.
@@ -306,7 +306,7 @@ def name_of(path: Path, suffixes: Sequence[str]) -> str | None:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file())
+        return sorted(path for path in folder.iterdir() if path.is_file() or is_zarr(path))
     except OSError as error:
         raise InputRefused(f"{folder}: cannot be read: {error.strerror}. Check its permissions.") from error
 

@@ -1,6 +1,6 @@
 """From a file to 8-bit RGB blocks at the file's own levels; the first step of the way of the data.
 
-In comes the path of a PNG, JPEG, TIFF (plain, pyramidal, OME, SVS, NDPI, Philips) or of a slide for
+In comes the path of a PNG, JPEG, TIFF (plain, pyramidal, OME, SVS, NDPI, Philips), of an OME-Zarr or of a slide for
 OpenSlide; out comes a `PixelSource`, whose blocks `resample` turns into the model's grid. Files are told
 apart by their first bytes, not by their names. Nothing here resamples, and nothing is ever filled in for
 pixels that cannot be decoded: a damaged tile is an `ImageError`. (JPEG has no checksum: damage inside a
@@ -29,6 +29,9 @@ MAX_SIDE: Final = 2**20
 MAX_DECODED_PIXELS: Final = 100_000_000
 """PNG and JPEG are decoded as a whole (3 bytes a pixel); larger ones are refused with the cure."""
 
+ZARR_SUFFIXES: Final = (".ome.zarr", ".zarr")
+"""Images that are folders."""
+
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -44,11 +47,20 @@ _PILLOW_REFUSED: Final = {
 }
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a path is an image that is a folder.
+
+    >>> is_zarr(Path("no such.ome.zarr"))
+    False
+    """
+    return path.name.lower().endswith(ZARR_SUFFIXES) and path.is_dir()
+
+
 def open_pixels(path: Path) -> FilePixels:
     """Opens the pixels of an image file; cheap: at most metadata is read.
 
     Args:
-        path: A PNG, JPEG or TIFF-like file, or a slide for OpenSlide (optional extra).
+        path: A PNG, JPEG or TIFF-like file, the folder of an OME-Zarr, or a slide for OpenSlide (optional extra).
 
     Returns:
         The open pixels; close them after use (they are a context manager).
@@ -59,6 +71,10 @@ def open_pixels(path: Path) -> FilePixels:
     """
     name = path.name
     with decoding(name, "open the file"):
+        if is_zarr(path):
+            from tissuebridge.project.ome_zarr import ZarrPixels
+
+            return ZarrPixels(path)
         with path.open("rb") as file:
             head = file.read(32)
         if path.suffix.lower() in _OPENSLIDE_ONLY:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tissuebridge.errors import UsageError
 from tissuebridge.project.folder import FolderProject, SingleImage, open_image
+from tissuebridge.project.pixels import is_zarr
 from tissuebridge.project.qpproj import is_project
 from tissuebridge.project.qupath_project import QuPathProject
 
@@ -22,4 +23,6 @@ def open_source(source: Path, pixel_size_um: float | None) -> FolderProject | Si
         raise UsageError(f"{source}: no such file or folder")
     if is_project(source):
         return QuPathProject(source, pixel_size_um)
-    return FolderProject(source, pixel_size_um) if source.is_dir() else open_image(source, pixel_size_um)
+    if source.is_dir() and not is_zarr(source):
+        return FolderProject(source, pixel_size_um)
+    return open_image(source, pixel_size_um)
