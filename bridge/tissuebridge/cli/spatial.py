@@ -38,8 +38,11 @@ from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import open_run
 from tissuebridge.report.checks import Checks
 from tissuebridge.report.spatial import SpatialPage
-from tissuebridge.spatial.cohort import pooled_densities, with_project_q
+from tissuebridge.spatial.case_functions import case_functions
+from tissuebridge.spatial.cohort import case_table, with_project_q
 from tissuebridge.spatial.export import write_anndata, write_parquet
+from tissuebridge.spatial.group_functions import group_function_rows
+from tissuebridge.spatial.groups import group_rows, groups_of
 from tissuebridge.spatial.measure import Watch
 from tissuebridge.spatial.measurements import MeasuredImage, measured_image
 from tissuebridge.spatial.nulls import SIMULATIONS
@@ -84,6 +87,12 @@ def spatial(
     ] = False,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            "--groups", metavar="FILE", help="Compare groups of patients: CSV with the columns patient,group."
+        ),
+    ] = None,
     pixel_size: PixelSize = None,
     classes: Classes = None,
     output: Annotated[
@@ -99,6 +108,7 @@ def spatial(
     results = results or project.default_output
     names = class_map(classes)
     cases = cases_of(project.images, case_pattern, case_key)
+    group_of = groups_of(groups, cases)
     tables: dict[str, list[Row]] = {}
     failed: list[str] = []
     page, checks = SpatialPage(), Checks(seed)
@@ -119,7 +129,7 @@ def spatial(
                 continue
             for name, rows in measured.tables.items():
                 tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
-    tables = {**_together(tables, cases), **checks.tables()}
+    tables = {**_together(tables, cases, group_of, settings), **checks.tables()}
     paths = _write(folder, tables)
     if parquet:
         for name, rows in tables.items():
@@ -205,14 +215,23 @@ _TESTS: Final = {
 """The column of each table's p-values, and what tells its tests apart."""
 
 
-def _together(tables: Mapping[str, list[Row]], cases: Mapping[str, str] | None) -> dict[str, list[Row]]:
-    """The tables with q-values over the whole project, and densities per patient where patients are named."""
+def _together(
+    tables: Mapping[str, list[Row]],
+    cases: Mapping[str, str] | None,
+    group_of: Mapping[str, str],
+    settings: SpatialSettings,
+) -> dict[str, list[Row]]:
+    """The tables with q-values over the whole project, and patients and groups of them where these are named."""
     together = dict(tables)
     for name, (p, test) in _TESTS.items():
         if name in tables:
             together[name] = with_project_q(tables[name], p, test)
     if cases and "densities" in tables:
-        together["cases"] = pooled_densities(tables["densities"], cases)
+        together["cases"] = case_table(tables, cases)
+        curves = together["case_functions"] = case_functions(tables["functions"], tables["densities"], cases)
+        if group_of:
+            together["groups"] = group_rows(together["cases"], group_of)
+            together["group_functions"] = group_function_rows(curves, group_of, settings)
     return together
 
 
@@ -227,4 +246,6 @@ def _write(folder: Path, tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
 
 def _short(tables: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
     """What JSON shows: all but the curves, which are long."""
-    return {name: rows for name, rows in tables.items() if name != "functions"}
+    return {
+        name: rows for name, rows in tables.items() if "functions" not in name or name == "group_functions"
+    }

@@ -7,4 +7,9 @@ First order: `window` (where a cell could lie), `borders` (exact distances to ou
 (level sets), `neighbours`. What "by chance" means: `nulls`, `multiple` (p-values, many tests), `envelopes` (tests of a
 whole function). Second order: `pairs`, `edges` (edge corrections), `ripley`, `pair_correlation`, `nearest`,
 `intensity`. Coupling: `coupling`, `shifting`, `image_coupling`. Neighbourhoods: `graph`, `enrichment`.
+
+Patients: `cohort` (their table), `shares` (of a class's cells in each region), `case_functions`. Groups of patients:
+`groups` with `rank_tests`, `group_functions`.
+
+How far the numbers can be trusted: `agreement` (with a person's counts), `sensitivity` (to the threshold).
 """

@@ -1,7 +1,7 @@
 """Whether groups of patients differ in how their cells lie to each other: the studentised permutation test.
 
 Of groups i with m_i patients, with k(r) = K(r) / r, its mean k_i(r) and its variance s_i^2(r) between patients:
-T = sum over pairs i < j of A / B, A the integral of (k_i(r) - k_j(r))^2 dr and B that of s_i^2(r) / m_i + s_j^2(r) / m_j.
+T = sum over pairs i < j of A / B, A being the integral of (k_i - k_j)^2 dr, B that of s_i^2 / m_i + s_j^2 / m_j.
 p is the rank of T among those of patients dealt to the groups at random (Hahn 2012,
 https://doi.org/10.1080/01621459.2012.688463; this is the second statistic there, for functions that vary about equally
 at all r). A patient is one K, whatever its number of cells, so densities may differ; the variances in T nearly keep the
