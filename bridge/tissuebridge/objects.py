@@ -218,12 +218,33 @@ def is_persons(obj: PathObject) -> bool:
 
     Proposals (class ``Proposed: ...``) never count, whoever wrote them.
     """
-    if (obj.class_name or "").startswith(PROPOSED):
-        return False
-    origin = provenance(obj)
-    if origin is None or origin.accepted is not None or origin.rejected is not None:
-        return True
-    return origin.digest != object_digest(obj)
+    return are_persons([obj])[0]
+
+
+def are_persons(objects: Sequence[PathObject]) -> list[bool]:
+    """`is_persons` of many, faster.
+
+    >>> from shapely.geometry import box
+    >>> drawn = PathObject(box(0, 0, 4, 4))
+    >>> written = with_provenance(drawn, Provenance("r1", "analyse", "m", "d", "0.1"))
+    >>> are_persons([written, drawn, replace(written, geometry=box(0, 0, 4, 5)), written])
+    [False, True, True, False]
+    """
+    origins = [provenance(obj) for obj in objects]
+    undecided = [
+        place
+        for place, origin in enumerate(origins)
+        if origin is not None and origin.accepted is None and origin.rejected is None
+    ]
+    digests = object_digests([objects[place] for place in undecided]) if undecided else []
+    edited = {
+        place: digest != objects[place].metadata.get(_METADATA + "digest", "")
+        for place, digest in zip(undecided, digests, strict=True)
+    }
+    return [
+        not (obj.class_name or "").startswith(PROPOSED) and edited.get(place, True)
+        for place, obj in enumerate(objects)
+    ]
 
 
 def of_other_runs(objects: Iterable[PathObject], drawn: Iterable[PathObject]) -> list[PathObject]:

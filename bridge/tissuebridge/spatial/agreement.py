@@ -26,9 +26,9 @@ from tissuebridge.objects import (
     CELLS_MARKED,
     REGION_OF_INTEREST,
     PathObject,
+    are_persons,
     cell_marks,
     is_area,
-    is_persons,
     provenance,
 )
 from tissuebridge.spatial.rows import Row
@@ -136,12 +136,9 @@ class Agreement:
 
     def _classes(self) -> tuple[str, ...]:
         """Those that a person marks and an analysis finds, wherever."""
-        manual = {
-            obj.class_name
-            for one in self._images
-            for obj in one.persons
-            if cell_marks(obj) and is_persons(obj)
-        }
+        marked = [obj for one in self._images for obj in one.persons if cell_marks(obj)]
+        drawn = zip(marked, are_persons(marked), strict=True)
+        manual = {obj.class_name for obj, is_one in drawn if is_one}
         automatic = {obj.class_name or "" for one in self._images for obj in one.analysed}
         return tuple(sorted(automatic & manual))
 
@@ -178,7 +175,7 @@ def _area_rows(counted: _Counted, classes: tuple[str, ...]) -> list[Row]:
         manual = drawn.points[drawn.point_classes == index]
         own = [obj for obj in counted.analysed if obj.class_name == name]
         automatic = _centres(own)
-        edited = automatic[[is_persons(obj) for obj in own]] if own else automatic
+        edited = automatic[np.array(are_persons(own), bool)]
         for number, piece in enumerate(_apart(list(complete), limits, list(drawn.ignored)), 1):
             n, m, k = (
                 int(shapely.intersects_xy(piece, points).sum()) for points in (manual, automatic, edited)

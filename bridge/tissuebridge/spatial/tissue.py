@@ -25,9 +25,9 @@ from tissuebridge.objects import (
     REGION_OF_INTEREST,
     ObjectType,
     PathObject,
+    are_persons,
     cell_marks,
     is_area,
-    is_persons,
     provenance,
 )
 from tissuebridge.spatial.settings import SpatialSettings, Whose
@@ -150,13 +150,10 @@ def source_of(
         # Runs are added behind those before.
         last = list(analysed.values())[-1]
         kept = [k for k, origin in analysed.items() if origin.run == last.run and origin.rejected is None]
-        edited = sum(is_persons(objects[k]) for k in kept)
+        edited = sum(are_persons([objects[k] for k in kept]))
         return kept, f"analysis {last.run} with {last.model}, {edited} accepted or edited by a person"
-    kept = [
-        k
-        for k, origin in origins.items()
-        if is_persons(objects[k]) and (origin is None or origin.rejected is None)
-    ]
+    decided = zip(origins.items(), are_persons([objects[k] for k in wanted]), strict=True)
+    kept = [k for (k, origin), is_one in decided if is_one and (origin is None or origin.rejected is None)]
     return kept, _PERSONS
 
 
