@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -86,6 +87,10 @@ def class_map(path: Path | None) -> ClassMap | None:
     return ClassMap.load(path) if path else None
 
 
+TELL_TIME_S: Final = 30.0
+"""So often a batch says how far it is."""
+
+
 class Precision(StrEnum):
     """What a network may compute in."""
 
@@ -149,7 +154,7 @@ def each_image(
     """
     done: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    for image in project.images:
+    for image in _telling_time(project.images):
         try:
             done.append(do(image))
         except TissuebridgeError as error:
@@ -158,6 +163,28 @@ def each_image(
             say(f"error: {error}")
             failed[image.name] = str(error)
     return done, failed
+
+
+def _telling_time(images: Sequence[Image]) -> Iterator[Image]:
+    """The images; between two of them a person hears now and then how long the rest will take."""
+    start = told = time.monotonic()
+    for gone, image in enumerate(images):
+        now = time.monotonic()
+        if gone and now - told >= TELL_TIME_S:
+            left = (now - start) / gone * (len(images) - gone)
+            say(f"{gone} of {len(images)} images; about {_duration(left)} left")
+            told = now
+        yield image
+
+
+def _duration(seconds: float) -> str:
+    """Roughly, as people say it.
+
+    >>> _duration(40), _duration(600), _duration(7300)
+    ('1 min', '10 min', '2 h 2 min')
+    """
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def refuse_failures(done: Sequence[object], failed: Mapping[str, str]) -> None:

@@ -372,6 +372,21 @@ def test_killed_again_and_again_it_goes_on_and_ends_with_the_same_bytes(
     assert found["killed"] == found["straight"]
 
 
+def test_a_batch_says_how_long_it_will_take(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tissuebridge.cli.console.TELL_TIME_S", 0.0)
+    for name in ("a", "b", "c"):
+        write_image(tmp_path, name, 1, 64)
+
+    assert main(["analyse", str(tmp_path), "--model", str(model), "--pixel-size", "0.5"]) == 0
+
+    said = capsys.readouterr().err
+    assert "1 of 3 images; about 1 min left" in said
+    assert "2 of 3 images; about 1 min left" in said
+    assert "3 of 3" not in said
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tissuebridge ")
