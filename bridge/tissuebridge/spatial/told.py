@@ -1,4 +1,4 @@
-"""Tables in words: a line for each density and each coupling that a person should not miss."""
+"""Tables in words: a line for each density, coupling and comparison that a person should not miss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tissuebridge.spatial.rows import Row
 
 
 def told(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Densities and coupled classes for people.
+    """Densities, coupled classes and groups of patients for people; bands are left to the tables.
 
     >>> row = {"image": "a", "class": "CD3", "region": "Tumor", "cells_per_mm2": 12.5, "low": 4.0, "high": 30.0}
     >>> print(told({"densities": [row]}))
@@ -28,7 +28,35 @@ def told(tables: Mapping[str, Sequence[Row]]) -> str:
                 f"{row['cells']} cells beyond chance, up to {row['coupling_distance_um']:g} µm, "
                 f"p = {_p(row['p_maximum'])} ({row['null']}), {_p(row['p_shift'])} (random shift)"
             )
-    return "\n".join(lines)
+    compared = [_compared(row) for row in tables.get("groups", ()) if row["from_um"] is None]
+    return "\n".join([*lines, *compared, *map(_compared_functions, tables.get("group_functions", ()))])
+
+
+def _compared(row: Row) -> str:
+    """A comparison of groups, the effect before the p.
+
+    >>> row = {"measure": "share of cells", "class": "CD3", "region": "Tumor", "group": "a", "other_group": "b"}
+    >>> found = {"shift": 0.25, "shift_low": 0.1, "shift_high": 0.4, "p": 0.0123, "q_project": 0.05, "reason": None}
+    >>> _compared(row | found)
+    'CD3 in Tumor, share of cells: a against b: +0.25 (+0.1 to +0.4), p = 0.012, q = 0.05'
+    """
+    what = (
+        f"{row['class']} in {row['region']}, {row['measure']}: {row['group']} against {row['other_group']}: "
+    )
+    if row["p"] is None:
+        return f"{what}{row['reason']}"
+    interval = (
+        row["reason"] if row["shift_low"] is None else f"{row['shift_low']:+.3g} to {row['shift_high']:+.3g}"
+    )
+    return f"{what}{row['shift']:+.3g} ({interval}), p = {_p(row['p'])}, q = {_p(row['q_project'])}"
+
+
+def _compared_functions(row: Row) -> str:
+    classes = row["class"] if row["class"] == row["other"] else f"{row['class']} to {row['other']}"
+    what = f"{row['function']} of {classes}: {row['group']} against {row['other_group']}: "
+    if row["p"] is None:
+        return f"{what}{row['reason']}"
+    return f"{what}{row['largest_um']:+.3g} µm at {row['at_um']:g} µm, p = {_p(row['p'])}, q = {_p(row['q_project'])}"
 
 
 def _density(row: Row) -> str:

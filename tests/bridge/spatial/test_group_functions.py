@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import shapely
@@ -13,6 +15,7 @@ from tissuebridge.spatial.edges import EdgeWeights
 from tissuebridge.spatial.group_functions import group_function_rows, permutation_test
 from tissuebridge.spatial.ripley import ripley_k
 from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.told import told
 from tissuebridge.spatial.window import Window
 
 SIDE = 500.0
@@ -168,6 +171,10 @@ def test_the_table_tells_the_difference_before_p() -> None:
     assert found["p"] < 0.01
     assert found["q_project"] == found["p"]
     assert list(found).index("largest_um") < list(found).index("p")
+    assert re.fullmatch(
+        r"L of T: high against low: \+\d\.\d+ µm at \d+ µm, p = 0\.00\d+, q = 0\.00\d+",
+        told({"group_functions": [found]}),
+    )
 
 
 @pytest.mark.parametrize("lonely", [0, 1])

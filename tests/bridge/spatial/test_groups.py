@@ -13,6 +13,7 @@ from tissuebridge.errors import UsageError
 from tissuebridge.spatial.groups import compared, group_rows, groups_of
 from tissuebridge.spatial.rank_tests import rank_test, shift
 from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.told import told
 
 # Hollander & Wolfe 1973, p. 69: permeability of the human chorioamnion at term and at 12 to 26 weeks.
 TERM = np.array([0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46])
@@ -126,6 +127,19 @@ def test_the_denser_class_is_found_and_families_are_apart() -> None:
     }
     dense = next(r for r in found if r["class"] == "T" and r["region"] == "Tumor")
     assert 60 < dense["shift_low"] < dense["shift"] < dense["shift_high"] < 140
+    lines = told({"groups": found}).splitlines()
+    assert len(lines) == 6
+    assert sum("border" in line for line in lines) == 0
+
+
+def test_what_cannot_be_compared_is_told_with_its_reason() -> None:
+    cases = [
+        row for row in patients(np.random.default_rng(2)) if row["case"] not in {f"y{k}" for k in range(1, 8)}
+    ]
+
+    lines = told({"groups": group_rows(cases, {str(row["case"]): str(row["case"])[0] for row in cases})})
+
+    assert "T in Tumor, share of cells: x against y: fewer than 2 patients in y" in lines.splitlines()
 
 
 def test_the_table_of_groups_is_read_as_people_save_it(tmp_path: Path) -> None:

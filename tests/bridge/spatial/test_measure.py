@@ -160,6 +160,17 @@ def test_little_input_gives_answers_or_reasons(cells: list[PathObject]) -> None:
     assert len(cell_table(tissue)["Class"]) == sum(len(points) for points in tissue.cells.values())
 
 
+@pytest.mark.parametrize("name", ["Tumor", None])
+def test_a_single_region_is_told_by_its_name_but_not_the_whole_image(name: str | None) -> None:
+    drawn_region = [drawn(name, shapely.box(0, 0, SIDE, SIDE))] if name else []
+
+    found = measure(
+        tissue_of([*drawn_region, drawn("T cell", shapely.Point(10, 10))], 0.5, SIDE, SIDE), QUICK
+    )
+
+    assert [row["region"] for row in found.tables["densities"]] == ["tissue", *([name] if name else [])]
+
+
 def test_moved_borders_keep_the_tissue_together() -> None:
     tissue = tissue_of(objects(), 0.5, SIDE, SIDE)
 
