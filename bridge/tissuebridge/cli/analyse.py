@@ -42,6 +42,7 @@ from tissuebridge.cli.project_run import DryRun, Images
 from tissuebridge.client import Client
 from tissuebridge.errors import TissuebridgeError, UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
+from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
@@ -67,9 +68,13 @@ def analyse(
     ] = None,
     pixel_size: PixelSize = None,
     tile_size: Annotated[
-        int,
-        typer.Option("--tile-size", metavar="PX", help="Side of a tile's core, in px of the model's grid."),
-    ] = pipeline.DEFAULT_TILE_SIZE,
+        int | None,
+        typer.Option(
+            "--tile-size",
+            metavar="PX",
+            help="Side of a tile's core, in px of the model's grid; without, as large as the memory allows.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Tiles at once.")] = 1,
     precision: PrecisionOption = Precision.FP32,
     engine: EngineOption = Engine.TORCH,
@@ -116,7 +121,8 @@ def analyse(
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
     ahead = partial(_ahead, source, pixel_size, model, precision.value, engine.value, workers, scheduler)
-    asked = Asked(tile_size, batch_size, region, glass, simplify)
+    tiles = tile_size or _tile_size(workers, elsewhere=bool(server or scheduler))
+    asked = Asked(tiles, batch_size, region, glass, simplify)
     analysing = (
         _remote(server, model or "", ca)
         if server
@@ -154,6 +160,11 @@ def analyse(
         for result in done:
             typer.echo(result["geojson"])
     refuse_failures(done, failed)
+
+
+def _tile_size(workers: int, *, elsewhere: bool) -> int:
+    """What the memory of each process here is enough for; nobody knows that of another machine."""
+    return pipeline.DEFAULT_TILE_SIZE if elsewhere else core_for(machine_memory() // workers)
 
 
 def _journal(folder: Path, image: Image) -> Path:
