@@ -3,17 +3,20 @@
     python tests/benchmarks/spatial_speed.py [--million]
 
 Cross-K with the translation correction of n + n cells at a density that gives about 30 neighbours within the largest
-radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. With --million
-also 10^6 cells, with the peak memory.
+radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. Before that, K of
+few cells beside astropy and pointpats, where they are installed. With --million also 10^6 cells, with the peak memory.
 """
 
 from __future__ import annotations
 
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
-from time import perf_counter
+from collections.abc import Callable
+from contextlib import suppress
+from time import perf_counter, process_time
 
 import numpy as np
 import shapely
@@ -58,7 +61,37 @@ def timed(what: str, function: object, *arguments: object, **options: object) ->
     print(f"{what}: {perf_counter() - started:.2f} s, peak so far {peak_gib:.1f} GiB", flush=True)
 
 
+def beside_peers(n: int, rounds: int = 3) -> None:
+    """Ripley's K of the same cells in a rectangle by us and by the Python libraries that are installed, alternately."""
+    [window, _] = windows(n)
+    cells = window.sample(n, np.random.default_rng(0))
+    side = float(np.sqrt(window.area_um2))
+    ways: dict[str, Callable[[], object]] = {
+        "ours, translation": lambda: ripley_k(cells, window, R, correction=Correction.TRANSLATION)
+    }
+    with suppress(ImportError):
+        from astropy.stats import RipleysKEstimator
+
+        peer = RipleysKEstimator(area=side**2, x_max=side, y_max=side, x_min=0, y_min=0)
+        ways["astropy, translation"] = lambda: peer(cells, R, mode="translation")
+    with suppress(ImportError):
+        import pointpats
+
+        ways["pointpats, no correction"] = lambda: pointpats.k(cells, support=R)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            started = process_time()
+            run()
+            seconds[way].append(process_time() - started)
+    own, *_ = medians = [statistics.median(times) for times in seconds.values()]
+    for way, median in zip(ways, medians, strict=True):
+        print(f"K of {n:,} cells, {way}: {median:.3f} CPU-s, {median / own:.0f} times ours", flush=True)
+
+
 def main(sizes: list[int]) -> None:
+    for n in (5_000, 10_000):
+        beside_peers(n)
     for n in sizes:
         for window in windows(n):
             random = np.random.default_rng(0)
