@@ -3,7 +3,7 @@
     python tests/benchmarks/spatial_speed.py [--million]
 
 Cross-K with the translation correction of n + n cells at a density that gives about 30 neighbours within the largest
-radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. Before that, K of
+radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. Before, K of
 few cells beside astropy and pointpats, where they are installed. With --million also 10^6 cells, with the peak memory.
 """
 

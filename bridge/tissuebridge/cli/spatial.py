@@ -208,6 +208,7 @@ def objects_of(image: Image, results: Path, names: ClassMap | None) -> list[Path
 
 _TESTS: Final = {
     "tests": ("p_mad", ("image", "class", "other")),
+    "pair_tests": ("p_mad", ("image", "region", "class", "other")),
     "coupling": ("p_maximum", ("image", "class", "structure", "moved_um")),
     "cell_coupling": ("p_maximum", ("image", "class", "structure")),
     "enrichment": ("p", ("image", "class", "other")),

@@ -43,7 +43,7 @@ def intensity(
     """
     left, top, right, bottom = window.area.bounds
     side = bandwidth_um / _PER_BANDWIDTH
-    if not bandwidth_um > 0 or (right - left) * (bottom - top) > _MAX_PIXELS * side**2:
+    if not bandwidth_um > 0 or bandwidth_um < finest_bandwidth(window):
         raise UsageError(
             f"a bandwidth of {bandwidth_um:g} um is too fine for {window.name}; take more, such as 100 um"
         )
@@ -59,6 +59,17 @@ def intensity(
     if at is None:
         values = values - weight / (2 * np.pi * bandwidth_um**2)
     return np.maximum(values, 1e-3 * len(points) / window.area_um2)
+
+
+def finest_bandwidth(window: Window) -> float:
+    """The finest bandwidth that a window's raster has room for, um.
+
+    >>> import shapely
+    >>> finest_bandwidth(Window.of(shapely.box(0, 0, 2000, 2000)))
+    8.0
+    """
+    left, top, right, bottom = window.area.bounds
+    return float(_PER_BANDWIDTH * np.sqrt((right - left) * (bottom - top) / _MAX_PIXELS))
 
 
 def _at(raster: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ from tissuebridge.spatial.image_coupling import (
     interface_of,
     region_coupling_rows,
 )
+from tissuebridge.spatial.image_functions import function_rows, radii
+from tissuebridge.spatial.image_pairs import pair_rows
 from tissuebridge.spatial.multiple import benjamini_hochberg
 from tissuebridge.spatial.neighbours import nearest_neighbours
 from tissuebridge.spatial.nulls import Pattern, Stratified, stratum_of
@@ -49,8 +51,8 @@ class Statistics:
     """All statistics of one image.
 
     Attributes:
-        tables: Name to rows of equal keys: "window", "densities", "profiles", "neighbours", "functions", "tests",
-            "coupling", "cell_coupling", "enrichment".
+        tables: Name to rows of equal keys: "window", "densities", "profiles", "neighbours", "functions" (the curves of
+            "tests"), "region_functions", "tests", "pair_tests", "coupling", "cell_coupling", "enrichment".
     """
 
     tables: Mapping[str, Sequence[Row]]
@@ -75,6 +77,8 @@ def measure(
         ("profiles", lambda: _profile_rows(tissue, interfaces)),
         ("neighbours", lambda: _neighbour_rows(tissue)),
         ("tests", lambda: _tests(tissue, settings, functions)),
+        ("region_functions", lambda: function_rows(tissue, settings)),
+        ("pair_tests", lambda: pair_rows(tissue, settings)),
         ("coupling", lambda: region_coupling_rows(tissue, settings, interfaces)),
         ("cell_coupling", lambda: cell_coupling_rows(tissue, settings)),
         ("enrichment", lambda: _enrichment_rows(tissue, settings)),
@@ -155,9 +159,7 @@ def _neighbour_rows(tissue: Tissue) -> list[Row]:
 
 def _tests(tissue: Tissue, settings: SpatialSettings, functions: list[Row]) -> list[Row]:
     """L of each class and each pair, tested within region classes; the curves go to `functions`."""
-    left, top, right, bottom = tissue.window.area.bounds
-    largest, step = settings.radii_um
-    r = np.arange(step, min(largest, min(right - left, bottom - top) / 4) + step / 2, step)
+    r = radii(tissue.window, settings)
     rows: list[Row] = []
     weights = EdgeWeights(tissue.window, float(r[-1])) if len(r) else None
     for first, second in combinations_with_replacement(tissue.cells, 2):
