@@ -106,6 +106,18 @@ def test_tests_between_cells_name_null_and_family(found: Statistics) -> None:
     assert len(rows(found, "functions", class_="T cell", other="T cell")) == 30
 
 
+def test_functions_and_pairs_of_classes_are_told_for_every_region(found: Statistics) -> None:
+    tissue = rows(found, "region_functions", region="tissue", class_="T cell", other="B cell")
+    tested = rows(found, "functions", class_="B cell", other="T cell")
+    pairs = {(row["region"], row["class"], row["other"]): row for row in found.tables["pair_tests"]}
+
+    assert [row["L_um"] for row in tissue] == pytest.approx([row["value_um"] for row in tested])
+    assert {row["region"] for row in found.tables["region_functions"]} == {"tissue", "Tumor", "Stroma"}
+    assert set(pairs) == {(region, "B cell", "T cell") for region in ("Stroma", "Tumor")}
+    # T cells keep to the border; to B cells, which are anywhere, they do not.
+    assert all(float(row["p_mad"] or 0) > 0.05 for row in pairs.values())
+
+
 def test_no_table_holds_a_number_that_is_none(found: Statistics) -> None:
     for name, table in found.tables.items():
         for row in table:
@@ -211,7 +223,10 @@ def test_the_command_writes_tables_and_prints_them(
 
     assert code == 0
     assert {(row["case"], row["images"]) for row in done["tables"]["cases"]} == {("drawn", 3)}
-    assert "tests of this table in the project" in done["tables"]["coupling"][0]["project_family"]
+    for name in ("coupling", "pair_tests"):
+        assert "tests of this table in the project" in done["tables"][name][0]["project_family"]
+    assert "region_functions" in done["paths"]
+    assert "region_functions" not in done["tables"]
     assert {row["class"] for row in done["tables"]["densities"]} == set(CELLS)
     assert {row["region"] for row in done["tables"]["densities"]} <= {*REGIONS, "tissue"}
     # "Empty" is no tissue.
