@@ -9,6 +9,8 @@ moves are Lotwick & Silverman's 1982, https://doi.org/10.1111/j.2517-6161.1982.t
 
 - MAD: T = max over r of |Z| / s; DCLF: T = sum over r of (Z / s)^2 (`envelopes`); p is the rank of T(0).
 
+In 300 simulated pairs of independent clustered classes (40 clusters of 8 cells, 0.36 mm^2) p of MAD was at most 0.05 in
+4 %, 0.1 in 9 %, 0.5 in 49 %, 0.9 in 90 %; a class of which each cell lies by one of the other was found in all.
 A move shorter than the classes' own clusters is nearly no move: p is then a little too large, never below the share of
 such moves. Sums over all cells for all moves at once are correlations, by Fourier transform: the cost is that of the
 raster, whatever the number of cells.

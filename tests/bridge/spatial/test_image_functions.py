@@ -106,6 +106,19 @@ def test_inhomogeneous_forms_take_out_a_gradient_of_density_that_homogeneous_one
     assert np.mean(weighted_g) == pytest.approx(1.0, abs=0.1)
 
 
+def test_inhomogeneous_forms_of_few_random_cells_are_near_randomness() -> None:
+    own, between = [], []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        rows = table({"A": random.uniform(0, 400, (30, 2)), "B": random.uniform(0, 400, (30, 2))})
+        own.append(column(rows, "K_inhomogeneous_um2", "tissue", "A", "A")[-1])
+        between.append(column(rows, "K_inhomogeneous_um2", "tissue", "A", "B")[-1])
+
+    # 1.5 between classes where densities are not scaled.
+    assert np.mean(own) / (np.pi * 40**2) == pytest.approx(0.9, abs=0.15)
+    assert np.mean(between) / (np.pi * 40**2) == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.parametrize(
     ("count", "reason"), [(1, "fewer than 2 cells"), (0, None)], ids=["one cell", "no cell, no class"]
 )
