@@ -37,7 +37,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=400)
     return process.returncode, told
 
 
