@@ -20,11 +20,15 @@ from tissuebridge.report.spatial_plots import (
 )
 from tissuebridge.spatial.rows import Row
 from tissuebridge.spatial.tissue import Tissue
+from tissuebridge.spatial.told import strongest
 
 MOST_IMAGES: Final = 12
 """So many images are drawn; the tables have all of them."""
 MOST_CURVES: Final = 6
 """Of each image, those that differ most from chance."""
+
+MOST_PAIRS: Final = 20
+"""Of each image, those least likely by chance; the table has all."""
 
 _HOW: Final = (
     "Every p-value names what it takes for chance, and none is better than the tissue that it looks at: cells and "
@@ -59,6 +63,7 @@ class SpatialPage:
         content += _profiles(tables["profiles"])
         content += _coupling(tables["coupling"])
         content += _curves(tables["tests"], tables["functions"])
+        content += _pairs(tables["pair_tests"])
         content += _enrichment(tables["enrichment"])
         self._sections.append(Section(name, content))
 
@@ -152,6 +157,23 @@ def _curves(tests: Sequence[Row], functions: Sequence[Row]) -> list[Content]:
         pictures.append(curve_picture(own, title))
     missing = [f"{row['class']} and {row['other']}: {row['reason']}" for row in tests if row["reason"]]
     return [*pictures, *([Text("Not tested: " + "; ".join(missing) + ".")] if missing else [])]
+
+
+def _pairs(rows: Sequence[Row]) -> list[Content]:
+    """Each tested pair at the distance where it is farthest from none; the least likely by chance first."""
+    tested = sorted(strongest(rows), key=lambda row: float(row["p_mad"] or 0))
+    if not tested:
+        return []
+    header = ["Cells", "and", "in", "L - r µm", "at µm", "by chance µm", "p (random shift)", "q"]
+    table: list[list[Value]] = [
+        [
+            str(row["class"]), str(row["other"]), str(row["region"]), f"{float(row['l_minus_r_um'] or 0):+.1f}",
+            _number(row["r_um"]), f"{_number(row['chance_low_um'])} to {_number(row['chance_high_um'])}",
+            _number(row["p_mad"]), _number(row["q_mad"]),
+        ]
+        for row in tested[:MOST_PAIRS]
+    ]  # fmt: skip
+    return [Table("Two classes together (more than 0: they attract)", header, table)]
 
 
 def _enrichment(rows: Sequence[Row]) -> list[Content]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from tissuebridge.spatial.rows import Row
+
+TOLD_Q: Final = 0.05
+"""Pairs of classes are told up to this; the table has all."""
 
 
 def told(tables: Mapping[str, Sequence[Row]]) -> str:
@@ -28,8 +32,37 @@ def told(tables: Mapping[str, Sequence[Row]]) -> str:
                 f"{row['cells']} cells beyond chance, up to {row['coupling_distance_um']:g} µm, "
                 f"p = {_p(row['p_maximum'])} ({row['null']}), {_p(row['p_shift'])} (random shift)"
             )
+    lines += [
+        _pair(row)
+        for row in strongest(tables.get("pair_tests", ()))
+        if float(row["q_project"] or 1) <= TOLD_Q
+    ]
     compared = [_compared(row) for row in tables.get("groups", ()) if row["from_um"] is None]
     return "\n".join([*lines, *compared, *map(_compared_functions, tables.get("group_functions", ()))])
+
+
+def strongest(rows: Sequence[Row]) -> list[Row]:
+    """Of each tested pair of classes the row of the distance where it is farthest from none."""
+    found: dict[tuple[object, ...], Row] = {}
+    for row in sorted(rows, key=lambda row: -abs(float(row["l_minus_r_um"] or 0))):
+        if row["p_mad"] is not None:
+            found.setdefault((row.get("image"), row["region"], row["class"], row["other"]), row)
+    return list(found.values())
+
+
+def _pair(row: Row) -> str:
+    """Two classes that go together, or keep apart, the effect before the p.
+
+    >>> row = {"image": "a", "class": "CD3", "other": "CD20", "region": "Stroma", "l_minus_r_um": 4.2, "r_um": 20.0}
+    >>> _pair(row | {"chance_low_um": -1.0, "chance_high_um": 1.5, "p_mad": 0.001, "q_project": 0.01})
+    'a: CD3 and CD20 in Stroma: L - r = +4.2 µm at 20 µm (by chance -1.0 to +1.5), p = 0.001, q = 0.01 (random shift)'
+    """
+    chance = f"{row['chance_low_um']:+.1f} to {row['chance_high_um']:+.1f}"
+    return (
+        f"{row['image']}: {row['class']} and {row['other']} in {row['region']}: "
+        f"L - r = {row['l_minus_r_um']:+.1f} µm at {row['r_um']:g} µm (by chance {chance}), "
+        f"p = {_p(row['p_mad'])}, q = {_p(row['q_project'])} (random shift)"
+    )
 
 
 def _compared(row: Row) -> str:

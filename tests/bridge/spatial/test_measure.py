@@ -23,6 +23,7 @@ from tissuebridge.spatial.measure import Statistics, cell_table, measure
 from tissuebridge.spatial.rows import Row, write_rows
 from tissuebridge.spatial.settings import SpatialSettings
 from tissuebridge.spatial.tissue import tissue_of
+from tissuebridge.spatial.told import told
 
 QUICK = SpatialSettings(simulations=39)
 SIDE = 1600
@@ -202,6 +203,25 @@ def test_rows_are_written_with_every_column(tmp_path: Path) -> None:
         ]
 
 
+def test_pairs_are_told_at_their_strongest_and_only_beyond_chance() -> None:
+    row: Row = {
+        "image": "a", "region": "Stroma", "class": "CD3", "other": "CD20", "r_um": 10.0, "l_minus_r_um": 1.0,
+        "chance_low_um": -1.0, "chance_high_um": 1.0, "p_mad": 0.001, "q_project": 0.01,
+    }  # fmt: skip
+    more: list[Row] = [
+        row | {"r_um": 20.0, "l_minus_r_um": -3.0},
+        row | {"class": "CD8", "q_project": 0.2},
+        row | {"class": "CD4", "p_mad": None, "l_minus_r_um": None, "q_project": None},
+    ]
+
+    said = told({"pair_tests": [row, *more]}).splitlines()
+
+    assert said == [
+        "a: CD3 and CD20 in Stroma: L - r = -3.0 µm at 20 µm (by chance -1.0 to +1.0), "
+        "p = 0.001, q = 0.01 (random shift)"
+    ]
+
+
 # ---- The command -----------------------------------------------------------------------------------------
 
 
@@ -237,6 +257,7 @@ def test_the_command_writes_tables_and_prints_them(
         *(f"{name}.csv" for name in done["paths"]),
         "spatial.html",
     }
+    assert "Two classes together" in (folder / "spatial" / "spatial.html").read_text()
 
 
 def test_what_analyse_wrote_is_read_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
