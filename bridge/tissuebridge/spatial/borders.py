@@ -35,6 +35,8 @@ _LONGEST_PIECE_UM: Final = 8.0
 _MIN_PIECES: Final = 2048
 """Edges are cut into pieces of at most 8 um, or shorter where these would be fewer than 2,048."""
 
+_IN_A_BOX: Final = 16
+
 _AT_ONCE: Final = 200_000
 """Points looked up together, so that memory does not grow with the cells."""
 
@@ -77,19 +79,20 @@ class Border:
         """
         if not len(self.pieces):
             return np.full(len(points), np.inf)
-        parts = [
-            self._distance(points[start : start + _AT_ONCE]) for start in range(0, len(points), _AT_ONCE)
-        ]
-        return np.concatenate([np.zeros(0), *parts])
+        found, order = np.empty(len(points)), _neighbours_together(points)
+        for start in range(0, len(points), _AT_ONCE):
+            some = order[start : start + _AT_ONCE]
+            found[some] = self._distance(points[some])
+        return found
 
     def _distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = self._thinned.query(points)[0]
+        found = self._thinned.query(points, workers=-1)[0]
         left = np.flatnonzero(found < NEAR_UM + FAR_TOLERANCE_UM)
         tree, pieces_at = self._ends
         for k in (min(k, tree.n) for k in _NEIGHBOURS):
             if not len(left):
                 return np.asarray(found)
-            end_um, near = tree.query(points[left], k=[k]) if k == 1 else tree.query(points[left], k=k)
+            end_um, near = tree.query(points[left], k=[k] if k == 1 else k, workers=-1)
             pieces = self._cut[pieces_at[near].reshape(len(left), -1)]
             found[left] = np.minimum(found[left], _to_pieces(points[left, None, :], pieces).min(axis=1))
             others_um = np.sqrt(np.maximum(end_um[:, -1] ** 2 - self._half_um**2, 0))
@@ -148,6 +151,20 @@ class Border:
     @cached_property
     def _boxes(self) -> shapely.STRtree:
         return shapely.STRtree(np.asarray(shapely.linestrings(self.pieces.reshape(-1, 2, 2))))
+
+
+def _neighbours_together(points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """An order of points in which neighbours follow each other: a tree then finds what it needs in the cache.
+
+    Rows of boxes, every other backwards; half the time of a look-up of points in random order.
+    """
+    if len(points) == 0:
+        return np.zeros(0, np.intp)
+    corner, extent = points.min(axis=0), np.ptp(points, axis=0)
+    side = max(float(np.sqrt(extent.prod() * _IN_A_BOX / len(points))), float(extent.max()) / 2**20, 1e-9)
+    col, row = np.floor((points - corner) / side).astype(np.int64).T
+    width = int(col.max()) + 1
+    return np.argsort(row * width + np.where(row % 2, width - 1 - col, col), kind="stable")
 
 
 def edges_of(geometry: BaseGeometry) -> NDArray[np.float64]:
