@@ -121,7 +121,7 @@ def analyse(
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
     ahead = partial(_ahead, source, pixel_size, model, precision.value, engine.value, workers, scheduler)
-    tiles = tile_size or _tile_size(workers, elsewhere=bool(server or scheduler))
+    tiles = _tile_size(workers, elsewhere=bool(server or scheduler)) if tile_size is None else tile_size
     asked = Asked(tiles, batch_size, region, glass, simplify)
     analysing = (
         _remote(server, model or "", ca)
