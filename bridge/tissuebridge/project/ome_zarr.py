@@ -41,9 +41,8 @@ class ZarrPixels(FilePixels):
     def __init__(self, path: Path) -> None:
         group = _opened(path)
         attributes = _attributes(group)
-        if (
-            "multiscales" not in attributes and "0" in group
-        ):  # a file of several images, as converters write it
+        if "multiscales" not in attributes and "0" in group:
+            # A file of several images, as converters write it.
             group = group["0"]
             attributes = _attributes(group)
         try:

@@ -15,8 +15,8 @@ from tissuebridge.report.page import Content, Notice, Section, Table, Text, Valu
 from tissuebridge.report.spatial_plots import agreement_picture, sensitivity_picture
 from tissuebridge.spatial.agreement import Agreement, agreement_rows
 from tissuebridge.spatial.rows import Row
-from tissuebridge.spatial.sensitivity import MOVES, TISSUE, Sensitivity, scores_of
-from tissuebridge.spatial.tissue import Tissue
+from tissuebridge.spatial.sensitivity import MOVES, Sensitivity, scores_of
+from tissuebridge.spatial.tissue import TISSUE, Tissue
 
 _AGREEMENT: Final = (
     "Areas where a person marked every cell of a class (Cells marked*), counted by the person and by the analysis "

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tissuebridge.spatial.rows import Row
-from tissuebridge.spatial.shares import TISSUE
+from tissuebridge.spatial.tissue import TISSUE
 
 What = tuple[str, str, str]
 """Name of the function and its two classes."""

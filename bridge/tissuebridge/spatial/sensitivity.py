@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 from tissuebridge.objects import PathObject
 from tissuebridge.spatial.density import density
 from tissuebridge.spatial.rows import Row
-from tissuebridge.spatial.tissue import Tissue
+from tissuebridge.spatial.tissue import TISSUE, Tissue
 
 MOVES: Final = (0.0, 0.05, 0.1, 0.15, 0.2)
 """How far a threshold is moved up; scores of marked cells reach about 1."""
-
-TISSUE: Final = "tissue"
-"""The whole window, beside its region classes."""
 
 _SCORE: Final = "tissuebridge: score "
 """What the name of a class follows in the measurements of a cell that a network found."""

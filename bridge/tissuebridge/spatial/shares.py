@@ -9,15 +9,12 @@ how exactly this patient's cells were counted; cells that keep together make it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from scipy import stats
 
 from tissuebridge.spatial.density import LEVEL
 from tissuebridge.spatial.rows import Row
-
-TISSUE: Final = "tissue"
-"""The row of all region classes together; no share of it is told, since that is everything."""
+from tissuebridge.spatial.tissue import TISSUE
 
 
 def with_shares(pooled: Sequence[Row], rows: Sequence[Row], case_of: Mapping[str, str]) -> list[Row]:

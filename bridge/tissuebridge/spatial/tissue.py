@@ -33,6 +33,9 @@ from tissuebridge.objects import (
 from tissuebridge.spatial.settings import SpatialSettings, Whose
 from tissuebridge.spatial.window import Window, inside, polygons_of
 
+TISSUE: Final = "tissue"
+"""In tables, the whole window, beside its region classes."""
+
 WHOLE: Final = "image"
 """The only region where none is drawn."""
 
