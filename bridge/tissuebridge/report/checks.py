@@ -6,6 +6,7 @@ Comes in an image at a time, beside `SpatialPage`; sections for the page and row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 from tissuebridge.objects import PathObject
@@ -35,7 +36,7 @@ _NO_SENSITIVITY: Final = "These cells have no scores: there is no threshold to m
 
 
 class Checks:
-    """Gathers what is needed of each image, then gives tables and sections.
+    """Gathers what is needed of each image; tables and sections are asked for once all images are taken.
 
     Args:
         seed: Of the cells that are drawn for the gallery.
@@ -61,23 +62,31 @@ class Checks:
 
     def tables(self) -> dict[str, list[Row]]:
         """Those that have rows: "gallery", "agreement", "agreement_areas", "sensitivity"."""
-        areas = self._agreement.areas()
         tables = {
             "gallery": self._gallery.rows(),
-            "agreement": agreement_rows(areas),
-            "agreement_areas": areas,
-            "sensitivity": self._sensitivity.rows(),
+            "agreement": agreement_rows(self._areas),
+            "agreement_areas": self._areas,
+            "sensitivity": self._moves,
         }
         return {name: rows for name, rows in tables.items() if rows}
 
     def sections(self) -> list[Section]:
         """Parts of the page; reads the pixels of the gallery."""
-        areas = self._agreement.areas()
         return [
             self._gallery.section(),
-            Section("Counted by a person and by the analysis", self._agreed(areas)),
-            Section("If the threshold were higher", _moved(self._sensitivity.rows())),
+            Section("Counted by a person and by the analysis", self._agreed(self._areas)),
+            Section("If the threshold were higher", _moved(self._moves)),
         ]
+
+    # Counting the cells of a slide takes a while; table and section show the same rows.
+
+    @cached_property
+    def _areas(self) -> list[Row]:
+        return self._agreement.areas()
+
+    @cached_property
+    def _moves(self) -> list[Row]:
+        return self._sensitivity.rows()
 
     def _agreed(self, areas: Sequence[Row]) -> list[Content]:
         notices: list[Content] = [Notice(why) for why in self._agreement.left_out]

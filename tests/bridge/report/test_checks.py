@@ -14,6 +14,8 @@ from PIL import Image
 from tissuebridge.cli import main
 from tissuebridge.geojson_write import write_objects
 from tissuebridge.objects import CELLS_MARKED, ObjectType, PathClass, PathObject, Provenance, with_provenance
+from tissuebridge.report.checks import Checks
+from tissuebridge.spatial.agreement import Agreement
 
 ORIGIN = Provenance("run-1", "analyse", "lung", "d", "0.1")
 SIDE = 300
@@ -98,3 +100,15 @@ def test_without_an_analysis_the_page_says_what_is_missing(tmp_path: Path) -> No
     assert not {"agreement", "agreement_areas", "sensitivity"} & tables.keys()
     assert "No image has both" in page
     assert "there is no threshold to move" in page
+
+
+def test_table_and_section_show_the_same_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    areas = Agreement.areas
+    monkeypatch.setattr(Agreement, "areas", lambda self: counted.append(1) or areas(self))
+    checks = Checks()
+
+    checks.tables()
+    checks.sections()
+
+    assert counted == [1]
