@@ -51,7 +51,7 @@ class NullNetwork:
     @torch.inference_mode()
     def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         start = time.thread_time()
-        maps = self(torch.from_numpy(tiles).permute(0, 3, 1, 2).float()).numpy()
+        maps = self(torch.from_numpy(tiles).permute(0, 3, 1, 2).contiguous().float()).numpy()
         self.seconds += time.thread_time() - start
         return Prediction(maps[:, :REGIONS], maps[:, REGIONS:])
 
