@@ -1,6 +1,6 @@
 /*
- * Objects as GeoJSON for a server: as QuPath exports them, but with outlines as they were drawn (see Objects.shapeOf), without
- * measurements, and quickly for polygons, of which there may be a million.
+ * Objects as GeoJSON for a server: as QuPath exports them, but with outlines as they were drawn (see Objects.shapeOf), of the
+ * measurements only a network's scores, and quickly for polygons, of which there may be a million.
  */
 package tissuebridge
 
@@ -18,6 +18,9 @@ import qupath.lib.roi.PolygonROI
 
 @CompileStatic
 class Features {
+    /** What the measurements begin with that say how sure a network was of a cell. */
+    private static final String SCORE = "tissuebridge: score "
+
     /** A FeatureCollection, UTF-8. */
     static byte[] of(List<PathObject> objects) {
         StringBuilder out = new StringBuilder(256 * objects.size() + 64).append('{"type":"FeatureCollection","features":[')
@@ -59,7 +62,19 @@ class Features {
             }
             out.append("}")
         }
+        scores(out, obj)
         out.append("}}")
+    }
+
+    private static void scores(StringBuilder out, PathObject obj) {
+        boolean isFirst = true
+        for (Map.Entry<String, Number> entry : obj.getMeasurements().entrySet()) {
+            double value = entry.getValue().doubleValue()
+            if (!entry.getKey().startsWith(SCORE) || !Double.isFinite(value)) continue
+            out.append(isFirst ? ',"measurements":{' : ",").append(Picture.quoted(entry.getKey())).append(":").append(value)
+            isFirst = false
+        }
+        if (!isFirst) out.append("}")
     }
 
     private static void ring(StringBuilder out, LineString line) {

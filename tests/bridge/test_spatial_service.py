@@ -13,10 +13,14 @@ import grpc
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 
 from drawn import HeldNetwork
+from tissuebridge.cli import main
 from tissuebridge.geojson_write import write_objects
-from tissuebridge.objects import PathClass, PathObject
+from tissuebridge.objects import CELLS_MARKED, ObjectType, PathClass, PathObject, Provenance, with_provenance
+from tissuebridge.report.gallery import NO_PIXELS
+from tissuebridge.report.page import page_html
 from tissuebridge.rpc.transport import CLIENT_OPTIONS, ERROR_KEY, PROTOCOL, with_token
 from tissuebridge.rpc.v1 import analysis_pb2, spatial_pb2_grpc, training_pb2
 from tissuebridge.rpc.v1 import spatial_pb2 as wire
@@ -99,6 +103,54 @@ def test_measured_by_a_server_as_here(stub: Any, objects: list[PathObject], tmp_
         assert measured == pytest.approx(dict(obj.measurements))
     assert b"Infiltration at" in page
     assert any(line.startswith("a.tif: CD3 in Tumor") for line in told)
+
+
+@pytest.fixture
+def checked(objects: list[PathObject]) -> list[PathObject]:
+    """The same with all cells marked, and what an analysis found: all but the first ten, with scores."""
+    marked = PathObject(shapely.box(0, 0, SIDE, SIDE), id=UUID(int=50), path_class=PathClass(CELLS_MARKED))
+    found = [
+        with_provenance(
+            PathObject(
+                dot.geometry.buffer(4),
+                ObjectType.DETECTION,
+                id=UUID(int=1000 + n),
+                path_class=PathClass("CD3"),
+                measurements={"tissuebridge: score CD3": 0.5 + n / 256},
+            ),
+            Provenance("run-1", "analyse", "lung", "d", "0.1"),
+        )
+        for n, dot in enumerate(objects[12:])
+    ]
+    return [*objects, marked, *found]
+
+
+def test_how_far_to_trust_the_numbers_is_told_as_by_the_command_line(
+    stub: Any, checked: list[PathObject], tmp_path: Path
+) -> None:
+    for part in ("images", "annotations"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(np.full((SIDE, SIDE, 3), 220, np.uint8)).save(tmp_path / "images" / "a.png")
+    write_objects(tmp_path / "annotations" / "a.geojson", checked)
+    assert main(["spatial", str(tmp_path), "--pixel-size", str(UM), "--simulations", "19"]) == 0
+    image = analysis_pb2.ImageIdentity(name="a", width=SIDE, height=SIDE, pixel_size_um=UM)
+
+    call = stub.Measure(requests(checked, tmp_path, image=image), metadata=with_token(TOKEN), timeout=120)
+    responses = list(call)
+
+    tables: dict[str, bytes] = {}
+    for piece in (one.table for one in responses if one.WhichOneof("step") == "table"):
+        tables[piece.name] = tables.get(piece.name, b"") + piece.csv
+    page = b"".join(one.page for one in responses).decode()
+    for name in ("agreement", "agreement_areas", "sensitivity"):
+        assert tables[name] == (tmp_path / "spatial" / f"{name}.csv").read_bytes()
+    theirs = (tmp_path / "spatial" / "spatial.html").read_text()
+    for heading in ("Counted by a person and by the analysis", "If the threshold were higher"):
+        section = theirs[theirs.index(f"<h2>{heading}</h2>") :].split("</section>")[0]
+        assert "<table>" in section
+        assert section in page
+    assert "gallery" not in tables
+    assert page_html("", [NO_PIXELS]).split("<section>")[1].split("</section>")[0] in page
 
 
 @pytest.mark.parametrize(

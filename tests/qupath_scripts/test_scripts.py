@@ -561,7 +561,32 @@ def test_spatial_numbers_are_those_of_the_command_line(
         assert [
             line.split(",", 1)[1][: len(own)] for line, own in zip(theirs, mine[1:], strict=True)
         ] == mine[1:]
-    assert "Infiltration at" in (folder / "spatial.html").read_text()
+    page = (folder / "spatial.html").read_text()
+    assert "Infiltration at" in page
+    assert "by the command `tissuebridge spatial` only" in page
+
+
+def test_scores_of_cells_go_with_them_to_be_measured(
+    server: object, project: QuPathProject, place: Path, tmp_path: Path
+) -> None:
+    name = section(project).entry.entry_name
+    assert script("empty.groovy", project, place, image=name, text="clearAllObjects()\n")[0] == 0
+    assert script("analyse.groovy", project, place, image=name)[0] == 0
+
+    code, told = script(
+        "few.groovy", project, place, image=name, text=edited("spatial.groovy", SIMULATIONS="19")
+    )
+
+    assert code == 0, told
+    command = ["spatial", str(project.file), "--simulations", "19", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    [folder] = (project.folder / "spatial").iterdir()
+    mine, theirs = (
+        [line.split(",", 1)[1] for line in (where / "sensitivity.csv").read_text().splitlines()]
+        for where in (folder, tmp_path / "out")
+    )
+    assert len(mine) > 1
+    assert mine == theirs
 
 
 def test_each_core_of_a_tissue_microarray_is_analysed_but_missing_ones(

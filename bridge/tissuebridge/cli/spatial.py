@@ -37,6 +37,7 @@ from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import open_run
 from tissuebridge.report.checks import Checks
+from tissuebridge.report.gallery import Gallery
 from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.spatial.case_functions import case_functions
 from tissuebridge.spatial.cohort import case_table, with_project_q
@@ -47,6 +48,7 @@ from tissuebridge.spatial.measure import Watch
 from tissuebridge.spatial.measurements import MeasuredImage, measured_image
 from tissuebridge.spatial.nulls import SIMULATIONS
 from tissuebridge.spatial.rows import Row, write_columns, write_rows
+from tissuebridge.spatial.sensitivity import scores_of
 from tissuebridge.spatial.settings import SpatialSettings, Whose
 from tissuebridge.spatial.told import told
 
@@ -111,12 +113,12 @@ def spatial(
     group_of = groups_of(groups, cases)
     tables: dict[str, list[Row]] = {}
     failed: list[str] = []
-    page, checks = SpatialPage(), Checks(seed)
+    page, gallery, checks = SpatialPage(), Gallery(seed), Checks()
     with _numbers_on_objects(project, folder, measurements) as put:
         for image in project.images:
             try:
                 with bar(image.name, "step") as step:
-                    out = _Out(folder, anndata, page, checks, put)
+                    out = _Out(folder, anndata, page, gallery, checks, put)
                     measured = _measured(image, results, names, settings, out, step)
             except StorageError:
                 raise
@@ -129,13 +131,13 @@ def spatial(
                 continue
             for name, rows in measured.tables.items():
                 tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
-    tables = {**_together(tables, cases, group_of, settings), **checks.tables()}
+    tables = {**_together(tables, cases, group_of, settings), **gallery.tables(), **checks.tables()}
     paths = _write(folder, tables)
     if parquet:
         for name, rows in tables.items():
             write_parquet(folder / f"{name}.parquet", rows)
     if tables:
-        page.write(folder / PAGE, checks.sections())
+        page.write(folder / PAGE, [gallery.section(), *checks.sections()])
     if json:
         print_json({"tables": _short(tables), "failed": failed, "paths": paths, "page": str(folder / PAGE)})
     else:
@@ -157,6 +159,7 @@ class _Out:
     folder: Path
     anndata: bool
     page: SpatialPage
+    gallery: Gallery
     checks: Checks
     put: Put
 
@@ -170,7 +173,9 @@ def _measured(
     if out.anndata:
         write_anndata(out.folder / f"{image.name}.h5ad", found.columns)
     out.page.add(image.name, found.tissue, found.tables)
-    out.checks.add(image, found.tissue, objects)
+    scores = scores_of(found.tissue, objects)
+    out.gallery.add(image, found.tissue, objects, scores)
+    out.checks.add(image.name, image.pixel_size_um, found.tissue, objects, scores)
     out.put(image, found.objects)
     return found
 

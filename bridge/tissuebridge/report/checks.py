@@ -1,22 +1,24 @@
-"""What tells how far the numbers of a spatial page can be trusted: a gallery, agreement with a person, thresholds.
+"""What tells how far the numbers of a spatial page can be trusted: agreement with a person, and other thresholds.
 
-Comes in an image at a time, beside `SpatialPage`; sections for the page and rows for tables go out.
+Comes in an image at a time, beside `SpatialPage`; sections for the page and rows for tables go out. It takes objects
+only: what takes pixels too is in `gallery`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tissuebridge.objects import PathObject
-from tissuebridge.project.base import Image
-from tissuebridge.report.gallery import Gallery
 from tissuebridge.report.page import Content, Notice, Section, Table, Text, Value
 from tissuebridge.report.spatial_plots import agreement_picture, sensitivity_picture
 from tissuebridge.spatial.agreement import Agreement, agreement_rows
 from tissuebridge.spatial.rows import Row
-from tissuebridge.spatial.sensitivity import MOVES, Sensitivity, scores_of
+from tissuebridge.spatial.sensitivity import MOVES, Sensitivity
 from tissuebridge.spatial.tissue import TISSUE, Tissue
 
 _AGREEMENT: Final = (
@@ -36,34 +38,35 @@ _NO_SENSITIVITY: Final = "These cells have no scores: there is no threshold to m
 
 
 class Checks:
-    """Gathers what is needed of each image; tables and sections are asked for once all images are taken.
+    """Gathers what is needed of each image; tables and sections are asked for once all images are taken."""
 
-    Args:
-        seed: Of the cells that are drawn for the gallery.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._gallery = Gallery(seed)
+    def __init__(self) -> None:
         self._agreement = Agreement()
         self._sensitivity = Sensitivity()
 
-    def add(self, image: Image, tissue: Tissue, objects: Sequence[PathObject]) -> None:
+    def add(
+        self,
+        image: str,
+        pixel_size_um: float,
+        tissue: Tissue,
+        objects: Sequence[PathObject],
+        scores: Mapping[str, NDArray[np.float64]],
+    ) -> None:
         """Takes an image.
 
         Args:
-            image: Where its pixels are.
+            image: Its name.
+            pixel_size_um: Of a full-resolution pixel.
             tissue: What was measured.
             objects: What it was made of: all of the image.
+            scores: From `scores_of`.
         """
-        scores = scores_of(tissue, objects)
-        self._gallery.add(image, tissue, objects, scores)
-        self._sensitivity.add(image.name, tissue, scores)
-        self._agreement.add(image.name, objects, image.pixel_size_um)
+        self._sensitivity.add(image, tissue, scores)
+        self._agreement.add(image, objects, pixel_size_um)
 
     def tables(self) -> dict[str, list[Row]]:
-        """Those that have rows: "gallery", "agreement", "agreement_areas", "sensitivity"."""
+        """Those that have rows: "agreement", "agreement_areas", "sensitivity"."""
         tables = {
-            "gallery": self._gallery.rows(),
             "agreement": agreement_rows(self._areas),
             "agreement_areas": self._areas,
             "sensitivity": self._moves,
@@ -71,9 +74,8 @@ class Checks:
         return {name: rows for name, rows in tables.items() if rows}
 
     def sections(self) -> list[Section]:
-        """Parts of the page; reads the pixels of the gallery."""
+        """Parts of the page."""
         return [
-            self._gallery.section(),
             Section("Counted by a person and by the analysis", self._agreed(self._areas)),
             Section("If the threshold were higher", _moved(self._moves)),
         ]

@@ -37,12 +37,25 @@ _TICK_PX: Final = 6
 _PAPER: Final = 255
 _OUTSIDE: Final = 225
 
+_HEADING: Final = "Cells to look at"
 _INTRO: Final = (
     f"Look whether these are cells, and of that class. Each crop is {CROP_UM:g} µm wide; the ticks at its edges point "
     "at the cell in the middle. Cells are drawn evenly from all cells that were counted. gallery.csv lists them in the "
     "same order, row by row, with image and place. The threshold of the analysis is not written on objects, so the "
     "cells nearest to it are those with the lowest scores; what lies below it was not written and cannot be shown."
 )
+
+
+NO_PIXELS: Final = Section(
+    _HEADING,
+    [
+        Text(
+            "Crops of cells are shown by the command `tissuebridge spatial` only: QuPath's script sends the objects of "
+            "an image, not its pixels."
+        )
+    ],
+)
+"""Stands where the gallery would, if objects come without their image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +151,11 @@ class Gallery:
             for place, cell in enumerate(sheet.cells, 1)
         ]  # fmt: skip
 
+    def tables(self) -> dict[str, list[Row]]:
+        """As `Checks.tables`: "gallery", if any cell is shown."""
+        rows = self.rows()
+        return {"gallery": rows} if rows else {}
+
     def section(self) -> Section:
         """The crops, a picture for each class and kind; where pixels cannot be read, why not."""
         sheets = self._sheets()
@@ -151,7 +169,7 @@ class Gallery:
                 # What cannot be read stays a grey place, so that places are those of the table.
                 shown = [crops.get(id(cell), _blank()) for cell in sheet.cells]
                 content.append(_picture(sheet, shown, self._counts[sheet.cell_class]))
-        return Section("Cells to look at", content)
+        return Section(_HEADING, content)
 
     def _sheets(self) -> list[_Sheet]:
         names = sorted(self._counts, key=lambda name: (-self._counts[name], name))

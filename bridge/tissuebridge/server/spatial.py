@@ -11,6 +11,8 @@ import numpy as np
 
 from tissuebridge.errors import Cancelled, UsageError
 from tissuebridge.objects import PathObject
+from tissuebridge.report.checks import Checks
+from tissuebridge.report.gallery import NO_PIXELS
 from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.rpc import convert
 from tissuebridge.rpc.v1 import analysis_pb2, spatial_pb2_grpc
@@ -18,6 +20,7 @@ from tissuebridge.rpc.v1 import spatial_pb2 as wire
 from tissuebridge.server.call import Busy, Call, objects_in, run
 from tissuebridge.spatial.measurements import changed_measurements, measured_image
 from tissuebridge.spatial.rows import csv_of
+from tissuebridge.spatial.sensitivity import scores_of
 from tissuebridge.spatial.settings import SpatialSettings, Whose
 from tissuebridge.spatial.told import told
 
@@ -70,12 +73,15 @@ class _Measuring(Call[wire.MeasureRequest, wire.MeasureResponse]):
         for message in _measurements(objects, found.objects):
             self.outbox.put(message)
         tables = {name: [{"image": image.name, **row} for row in rows] for name, rows in found.tables.items()}
+        checks = Checks()
+        checks.add(image.name, um, found.tissue, objects, scores_of(found.tissue, objects))
+        tables |= checks.tables()
         for name, rows in tables.items():
             for piece in _pieces(csv_of(rows)):
                 self.outbox.put(wire.MeasureResponse(table=wire.TablePiece(name=name, csv=piece)))
         page = SpatialPage()
         page.add(image.name, found.tissue, found.tables)
-        for piece in _pieces(page.html().encode()):
+        for piece in _pieces(page.html([NO_PIXELS, *checks.sections()]).encode()):
             self.outbox.put(wire.MeasureResponse(page=piece))
         self.outbox.put(wire.MeasureResponse(done=wire.MeasureDone(told=told(tables).splitlines())))
 
