@@ -68,7 +68,14 @@ class Journal:
         self._missing = [strip for strip in range(plan.strips) if not self._is_whole(strip)]
 
     @staticmethod
-    def open(folder: Path, plan: TilePlan, cell_classes: int, decides: Mapping[str, object]) -> Journal:
+    def open(
+        folder: Path,
+        plan: TilePlan,
+        cell_classes: int,
+        decides: Mapping[str, object],
+        *,
+        alone: bool = True,
+    ) -> Journal:
         """Opens the journal of an analysis, or starts one.
 
         A journal of the same analysis is resumed: its whole strips are kept, broken ones will be computed
@@ -79,13 +86,15 @@ class Journal:
             plan: How the image is cut.
             cell_classes: Number of the model's cell classes.
             decides: Whatever else decides labels and peaks (image, model, grid, area, ...); JSON values.
+            alone: No other process writes into it now, so that temporary files are what a killed one left.
 
         Raises:
             StorageError: The folder cannot be written to.
         """
         header = {"format": FORMAT, "plan": asdict(plan), "cell_classes": cell_classes, **decides}
         content = json.dumps(header, sort_keys=True, indent=1).encode()
-        _remove(folder, f"{TEMPORARY_PREFIX}*.tmp")
+        if alone:
+            _remove(folder, f"{TEMPORARY_PREFIX}*.tmp")
         path = folder / "header.json"
         if _bytes_of(path) != content:
             if path.exists():

@@ -126,7 +126,7 @@ class Computed:
 
     Attributes:
         work: What was to be done.
-        journal: Has all strips.
+        journal: Has all strips, or those of the part.
         tiles: Tiles that had something to analyse.
         warnings: As in `Summary`.
     """
@@ -145,6 +145,7 @@ def compute(
     options: AnalysisOptions,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Computed:
     """The network's part of `analyse`: fills the journal, makes nothing of it.
 
@@ -155,6 +156,7 @@ def compute(
         options: What to analyse and how.
         progress: Called with (tiles done, tiles in all).
         cancelled: Asked before every call of the network.
+        part: (k, n): only the k-th of n runs of strips, while other processes fill the same journal.
 
     Raises:
         TissuebridgeError: As for `analyse`.
@@ -171,10 +173,11 @@ def compute(
             predictor = predictor.for_image(statistics)
             decides["statistics"] = statistics
         warnings = _warnings(image, source, model)
-        journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides)
+        alone = part == (0, 1)
+        journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides, alone=alone)
         work = Work(image.name, source, grid, plan, area, options.batch_size)
         tiles = compute_missing(
-            work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never
+            work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never, part
         )
     return Computed(work, journal, tiles, warnings)
 

@@ -86,6 +86,7 @@ def compute_missing(
     journal: Journal,
     progress: Callable[[int, int], None],
     cancelled: Callable[[], bool],
+    part: tuple[int, int] = (0, 1),
 ) -> int:
     """Computes the strips that the journal lacks.
 
@@ -93,8 +94,10 @@ def compute_missing(
         work: The image, cut into tiles.
         worker: Called from this thread only.
         journal: Gets each strip when it is finished.
-        progress: Called with (tiles done, tiles in all): once at the start, then after each batch.
+        progress: Called with (tiles done, tiles in all): once at the start, then after each batch. Of a part: its own
+            tiles that are done.
         cancelled: Asked before every call of the worker.
+        part: (k, n): only the k-th of n runs of strips; others compute the rest.
 
     Returns:
         The number of tiles in all strips that have something to analyse.
@@ -107,8 +110,9 @@ def compute_missing(
     """
     todo = {strip: list(batches(work.tiles(strip), work.batch_size)) for strip in range(work.plan.strips)}
     tiles_of = {strip: sum(len(batch) for batch in todo[strip]) for strip in todo}
-    missing, total = journal.missing, sum(tiles_of.values())
-    done = total - sum(tiles_of[strip] for strip in missing)
+    own = range(work.plan.strips * part[0] // part[1], work.plan.strips * (part[0] + 1) // part[1])
+    missing, total = [strip for strip in journal.missing if strip in own], sum(tiles_of.values())
+    done = sum(tiles_of[strip] for strip in own) - sum(tiles_of[strip] for strip in missing)
     progress(done, total)
     wanted = (batch for strip in missing for batch in todo[strip])
     pixels_of_batches = (_read_batch(work, batch, worker.pad_value) for batch in wanted)

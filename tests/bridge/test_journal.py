@@ -181,6 +181,16 @@ def test_what_a_killed_writer_left_behind_is_cleared(tmp_path: Path) -> None:
     assert not debris.exists()
 
 
+def test_what_another_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    filled(tmp_path)
+    anothers = tmp_path / ".tissuebridge-0123.tmp"
+    anothers.write_bytes(b"half")
+
+    assert Journal.open(tmp_path, PLAN, 2, DECIDES, alone=False).missing == ()
+
+    assert anothers.exists()
+
+
 @pytest.mark.skipif(
     os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere; Windows has other rules"
 )

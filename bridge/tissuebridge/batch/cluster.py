@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
+from uuid import uuid4
 
-from tissuebridge.batch.tasks import Task, compute
+from tissuebridge.batch.tasks import LOOK_S, Task, TilesDone, compute
 from tissuebridge.errors import ImageError, ServerUnreachable, TissuebridgeError, UsageError
 
 RESOURCE: Final = "model"
@@ -39,25 +40,41 @@ class ClusterWorkers:
                 f"no Dask scheduler answers at {address}: {error}; start one, or correct it"
             ) from error
         resources = {RESOURCE: 1} if self._is_declared() else None
-        self._futures: Mapping[str, Any] = {
-            task.image: self._client.submit(compute, task, retries=RETRIES, resources=resources, pure=False)
-            for task in tasks
-        }
+        self._done, self._topic = TilesDone(), f"tissuebridge-{uuid4().hex}"
+        self._client.subscribe_topic(self._topic, self._heard)
+        self._futures: dict[str, list[Any]] = {}
+        for task in tasks:
+            future = self._client.submit(
+                _compute_and_tell, task, self._topic, retries=RETRIES, resources=resources, pure=False
+            )
+            self._futures.setdefault(task.image, []).append(future)
+
+    def _heard(self, event: tuple[float, Any]) -> None:
+        self._done.heard(*event[1])
 
     def _is_declared(self) -> bool:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         return any(RESOURCE in worker.get("resources", {}) for worker in workers)
 
-    def wait_for(self, image: str) -> None:
+    def wait_for(self, image: str, watch: Callable[[int, int], None]) -> None:
         """Returns when an image's journal is filled; see `tasks.Workers`."""
-        future = self._futures.get(image)
-        if future is None:
-            return
-        error = future.exception()
-        if isinstance(error, TissuebridgeError):
-            raise error
-        if error is not None:
-            raise ImageError(f"{image}: the cluster gave it up: {type(error).__name__}: {error}") from error
+        for future in self._futures.get(image, ()):
+            error = self._error_of(future, lambda: self._done.tell(image, watch))
+            if isinstance(error, TissuebridgeError):
+                raise error
+            if error is not None:
+                raise ImageError(
+                    f"{image}: the cluster gave it up: {type(error).__name__}: {error}"
+                ) from error
+
+    @staticmethod
+    def _error_of(future: Any, look: Callable[[], None]) -> BaseException | None:
+        """What a task ended with, looking now and then until it does."""
+        while True:
+            try:
+                return future.exception(timeout=LOOK_S)  # type: ignore[no-any-return]
+            except TimeoutError:
+                look()
 
     def __enter__(self) -> Self:
         return self
@@ -66,5 +83,13 @@ class ClusterWorkers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Takes back what nobody waits for any more; finished strips stay in the journals."""
-        self._client.cancel(list(self._futures.values()))
+        self._client.cancel([future for futures in self._futures.values() for future in futures])
         self._client.close()
+
+
+def _compute_and_tell(task: Task, topic: str) -> None:
+    """On a worker: fills the journal and tells how far it is."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    compute(task, lambda done, total: worker.log_event(topic, (task.image, task.part, done, total)))

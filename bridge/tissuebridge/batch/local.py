@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
-from tissuebridge.batch.tasks import Task
+from tissuebridge.batch.tasks import LOOK_S, Task, TilesDone
 from tissuebridge.errors import ImageError, TissuebridgeError, kind_named
 
 TRIES: Final = 3
@@ -27,15 +27,14 @@ class LocalWorkers:
     Args:
         tasks: In the order in which they will be waited for.
         count: How many processes.
-        told: Called from their threads with (image, tiles done, tiles in all).
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], count: int, told: Callable[[str, int, int], None] = lambda *_: None
-    ) -> None:
-        self._told = told
+    def __init__(self, tasks: Sequence[Task], count: int) -> None:
+        self._done = TilesDone()
         self._todo: SimpleQueue[Task] = SimpleQueue()
-        self._ended = {task.image: threading.Event() for task in tasks}
+        self._ended: dict[str, dict[int, threading.Event]] = {}
+        for task in tasks:
+            self._ended.setdefault(task.image, {})[task.part] = threading.Event()
         self._errors: dict[str, TissuebridgeError] = {}
         self._closing = False
         for task in tasks:
@@ -49,13 +48,13 @@ class LocalWorkers:
         for thread in self._threads:
             thread.start()
 
-    def wait_for(self, image: str) -> None:
+    def wait_for(self, image: str, watch: Callable[[int, int], None]) -> None:
         """Returns when an image's journal is filled; see `tasks.Workers`."""
-        if image not in self._ended:
-            return
-        self._ended[image].wait()
-        if image in self._errors:
-            raise self._errors[image]
+        for ended in self._ended.get(image, {}).values():
+            while not ended.wait(LOOK_S):
+                self._done.tell(image, watch)
+            if image in self._errors:
+                raise self._errors[image]
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +78,7 @@ class LocalWorkers:
             error = self._computed(place, task)
             if error is not None:
                 self._errors[task.image] = error
-            self._ended[task.image].set()
+            self._ended[task.image][task.part].set()
         self._stop(place)
 
     def _computed(self, place: int, task: Task) -> TissuebridgeError | None:
@@ -108,7 +107,7 @@ class LocalWorkers:
                 return None
             if "failed" in said:
                 return kind_named(said["failed"]["kind"])(said["failed"]["message"])
-            self._told(task.image, *said["tiles"])
+            self._done.heard(task.image, task.part, *said["tiles"])
         raise EOFError(process.poll())
 
     def _process(self, place: int) -> subprocess.Popen[str]:

@@ -1,12 +1,12 @@
-"""What a worker is asked for: an image's journal, filled."""
+"""What a worker is asked for: an image's journal, filled, or of a huge slide a run of its strips."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import shapely
 
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from tissuebridge.predictor.local import LocalPredictor
 
 
+PART_PX: Final = 2**30
+"""Images of more pixels are computed in parts of about so many: a lung slide (2e10) by up to 19 workers at once."""
+
+
+LOOK_S: Final = 1.0
+"""How often a process that waits for workers looks how far they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One image to compute. Plain values: it travels as JSON, or by Dask.
+    """One image to compute, or a part of it. Plain values: it travels as JSON, or by Dask.
 
     Attributes:
         source: The folder, image file or QuPath project, as an absolute path that the worker reaches too.
@@ -37,6 +45,8 @@ class Task:
         batch_size: As `AnalysisOptions`.
         skip_glass: As `AnalysisOptions`.
         region: WKB (hex) of what is to be analysed; "" for all of the image.
+        part: Which of the parts.
+        parts: Into how many runs of strips the image is cut.
     """
 
     source: str
@@ -50,13 +60,48 @@ class Task:
     batch_size: int = 1
     skip_glass: bool = True
     region: str = ""
+    part: int = 0
+    parts: int = 1
+
+    def in_parts(self, pixels: int) -> list[Task]:
+        """The tasks that an image of so many pixels is.
+
+        >>> task = Task("slides", "a", "journal", "model")
+        >>> [(each.part, each.parts) for each in task.in_parts(3 * PART_PX)]
+        [(0, 3), (1, 3), (2, 3)]
+        """
+        parts = max(1, -(-pixels // PART_PX))
+        return [replace(self, part=part, parts=parts) for part in range(parts)]
+
+
+class TilesDone:
+    """How many tiles of each image are done, as its tasks tell; from any thread."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[int, tuple[int, int]]] = {}
+
+    def heard(self, image: str, part: int, done: int, total: int) -> None:
+        """A task has done so many of its tiles, of so many of the whole image."""
+        # A worker in the place of one that died begins its last strip again; a person need not see that.
+        before, _ = self._told.setdefault(image, {}).get(part, (0, 0))
+        self._told[image][part] = (max(before, done), total)
+
+    def tell(self, image: str, watch: Callable[[int, int], None]) -> None:
+        """Calls with (tiles done, tiles in all), if anything is known."""
+        parts = list(self._told.get(image, {}).values())
+        if parts:
+            watch(sum(done for done, _ in parts), max(total for _, total in parts))
 
 
 class Workers(Protocol):
     """Who computes tasks."""
 
-    def wait_for(self, image: str) -> None:
+    def wait_for(self, image: str, watch: Callable[[int, int], None]) -> None:
         """Returns when an image's journal is filled.
+
+        Args:
+            image: Its name.
+            watch: Called now and then with (tiles done, tiles in all), from this thread.
 
         Raises:
             TissuebridgeError: It could not be: what went wrong, or that its workers died.
@@ -65,7 +110,7 @@ class Workers(Protocol):
 
 
 def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> None:
-    """Fills an image's journal; strips that it has already are not computed again.
+    """Fills an image's journal, or its part of it; strips that are there already are not computed again.
 
     Raises:
         UsageError: The image or the model is not there, or an option is impossible.
@@ -83,7 +128,12 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
     )
     predictor = _model(task.model, task.precision, task.engine)
     pipeline.compute(
-        _Bare(found[0]), predictor, journal_dir=Path(task.journal), options=options, progress=progress
+        _Bare(found[0]),
+        predictor,
+        journal_dir=Path(task.journal),
+        options=options,
+        progress=progress,
+        part=(task.part, task.parts),
     )
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import shapely
 import typer
 
 from tissuebridge import pipeline
 from tissuebridge.analysis import label_map_path, refuse_a_persons_map
-from tissuebridge.batch.cluster import ClusterWorkers
-from tissuebridge.batch.local import LocalWorkers
-from tissuebridge.batch.tasks import Task, Workers
+from tissuebridge.batch.ahead import Ahead
 from tissuebridge.cli.console import (
     Certificate,
     Engine,
@@ -40,7 +36,7 @@ from tissuebridge.cli.console import (
 from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
 from tissuebridge.cli.project_run import DryRun, Images
 from tissuebridge.client import Client
-from tissuebridge.errors import TissuebridgeError, UsageError
+from tissuebridge.errors import UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
@@ -79,7 +75,13 @@ def analyse(
     precision: PrecisionOption = Precision.FP32,
     engine: EngineOption = Engine.TORCH,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=1, help="Processes that compute, an image each.")
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Processes that compute, an image or a part of a huge one each.",
+        ),
     ] = 1,
     scheduler: Annotated[
         str | None,
@@ -120,7 +122,15 @@ def analyse(
     if server and (workers > 1 or scheduler):
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
-    ahead = partial(_ahead, source, pixel_size, model, precision.value, engine.value, workers, scheduler)
+    ahead = Ahead(
+        source,
+        pixel_size,
+        None if model is None else Path(model),
+        precision.value,
+        engine.value,
+        workers,
+        scheduler,
+    )
     tiles = _tile_size(workers, elsewhere=bool(server or scheduler)) if tile_size is None else tile_size
     asked = Asked(tiles, batch_size, region, glass, simplify)
     analysing = (
@@ -143,14 +153,14 @@ def analyse(
     with (
         analysing as analyser,
         bar("analysing", "tile") as step,
-        ahead(
+        ahead.of(
             [(image, _journal(folder, image)) for image in project.images],
             lambda image: asked.options(image, run),
         ) as computing,
     ):
 
         def do(image: Image) -> dict[str, Any]:
-            computing.wait_for(image.name)
+            computing.wait_for(image.name, step)
             return _analysed(image, analyser, folder, asked.options(image, run), step)
 
         done, failed = each_image(project, do)
@@ -169,57 +179,6 @@ def _tile_size(workers: int, *, elsewhere: bool) -> int:
 
 def _journal(folder: Path, image: Image) -> Path:
     return folder / "journal" / image.name
-
-
-@contextmanager
-def _ahead(
-    source: Path,
-    pixel_size_um: float | None,
-    model: str | None,
-    precision: str,
-    engine: str,
-    count: int,
-    scheduler: str | None,
-    images: Sequence[tuple[Image, Path]],
-    options: Callable[[Image], AnalysisOptions],
-) -> Iterator[Workers]:
-    """Workers that fill journals ahead; nobody where one process does all."""
-    if scheduler is None and min(count, len(images)) < 2:
-        yield _Nobody()
-        return
-    folder = starter_folder() if model is None else Path(model)
-    tasks = []
-    for image, journal in images:
-        try:
-            chosen = options(image)
-            area = chosen.region_of_interest
-            area = pipeline.drawn_region(image) if area is None else area
-        except TissuebridgeError:
-            continue  # told where the image's turn comes
-        tasks.append(
-            Task(
-                source=str(source.resolve()),
-                image=image.name,
-                journal=str(journal.resolve()),
-                model=str(folder.resolve()),
-                precision=precision,
-                engine=engine,
-                pixel_size_um=pixel_size_um,
-                tile_size=chosen.tile_size,
-                batch_size=chosen.batch_size,
-                skip_glass=chosen.skip_glass,
-                region="" if area is None else shapely.to_wkb(area, hex=True),
-            )
-        )
-    with ClusterWorkers(tasks, scheduler) if scheduler else LocalWorkers(tasks, count) as workers:
-        yield workers
-
-
-class _Nobody:
-    """Nobody computes ahead."""
-
-    def wait_for(self, image: str) -> None:
-        """Returns at once."""
 
 
 def _analysed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from tissuebridge.analysis import Analysis, label_map_path, refuse_a_persons_map, write_label_map
-from tissuebridge.batch.tasks import Workers
+from tissuebridge.batch.ahead import Ahead
 from tissuebridge.cli.console import bar, forget_journal
 from tissuebridge.cli.project_run import go_through, tell_only
 from tissuebridge.pipeline import AnalysisOptions, named_region
@@ -23,11 +23,6 @@ COMMAND = "analyse"
 
 Analyser = Callable[[Image, Path, AnalysisOptions, Callable[..., None]], Analysis]
 """Analyses an image; the path is the journal's, for resuming."""
-
-Ahead = Callable[
-    [Sequence[tuple[Image, Path]], Callable[[Image], AnalysisOptions]], AbstractContextManager[Workers]
-]
-"""Has workers fill the journals of some images, each with its options, while those before it are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +113,7 @@ def into_project(
         open_run(project, uuid4().hex, COMMAND, decides=decides) as run,
         engine as analyser,
         bar("analysing", "tile") as step,
-        ahead(
+        ahead.of(
             [(image, run.journal(image)) for image in chosen if not run.is_done(image)],
             lambda image: asked.options(image, run.run_id),
         ) as workers,
@@ -127,7 +122,7 @@ def into_project(
         def do(image: QuPathImage) -> dict[str, Any]:
             if run.is_done(image):
                 return {"name": image.name, "state": "done before the run was interrupted"}
-            workers.wait_for(image.name)
+            workers.wait_for(image.name, step)
             return _into_image(image, run, analyser, asked, options, step)
 
         go_through(project, chosen, run, do, options.json)

@@ -79,6 +79,10 @@ def tasks(source: Path, place: Path, **given: Any) -> list[Task]:
     ]
 
 
+def nobody(done: int, total: int) -> None:
+    """Hears how far it is."""
+
+
 def strips(place: Path) -> set[str]:
     return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
 
@@ -93,18 +97,14 @@ def test_two_workers_write_the_same_files_as_one_process(
 def test_killed_workers_are_replaced_and_nothing_is_missing(
     source: Path, straight: dict[str, Any], tmp_path: Path
 ) -> None:
-    heard: list[str] = []
-    with LocalWorkers(
-        tasks(source, tmp_path / "journal"), 2, lambda image, *_: heard.append(image)
-    ) as workers:
+    with LocalWorkers(tasks(source, tmp_path / "journal"), 2) as workers:
         for _ in range(2):
             while not workers._processes:
                 time.sleep(0.01)
             os.kill(next(iter(workers._processes.values())).pid, signal.SIGTERM)
             time.sleep(0.5)
         for number in range(IMAGES):
-            workers.wait_for(f"case {number}")
-    assert set(heard) == {f"case {number}" for number in range(IMAGES)}
+            workers.wait_for(f"case {number}", nobody)
 
     before = strips(tmp_path / "journal")
     assert results(run(source, tmp_path)) == straight
@@ -122,9 +122,9 @@ def test_an_image_that_kills_its_workers_is_set_aside(source: Path, tmp_path: Pa
 
     with LocalWorkers(poisoned, 2) as workers:
         with pytest.raises(ImageError, match=f"case 1: {TRIES} workers died of it"):
-            workers.wait_for("case 1")
+            workers.wait_for("case 1", nobody)
         for number in (0, 2, 3):
-            workers.wait_for(f"case {number}")
+            workers.wait_for(f"case {number}", nobody)
 
 
 def test_a_damaged_image_is_told_and_the_others_are_done(
@@ -167,6 +167,45 @@ def test_what_a_worker_has_done_is_not_done_again(source: Path, tmp_path: Path) 
     assert times.items() <= {path: path.stat().st_mtime_ns for path in times}.items()
 
 
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of SIDE px are huge."""
+    monkeypatch.setattr("tissuebridge.batch.tasks.PART_PX", SIDE * SIDE // 3)
+    monkeypatch.setattr("tissuebridge.batch.tasks.LOOK_S", 0.01)
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_huge_image_is_computed_by_several_workers_at_once(
+    source: Path, straight: dict[str, Any], tmp_path: Path
+) -> None:
+    [task, *_] = tasks(source, tmp_path / "journal", tile_size=32)
+    parts = task.in_parts(SIDE * SIDE)
+    assert len(parts) == 3
+    told: list[tuple[int, int]] = []
+
+    with LocalWorkers(parts, 2) as workers:
+        while not workers._processes:
+            time.sleep(0.01)
+        os.kill(next(iter(workers._processes.values())).pid, signal.SIGKILL)
+        workers.wait_for("case 0", lambda *tiles: told.append(tiles))
+
+    done = [tiles for tiles, _ in told]
+    assert done == sorted(done), "what is told never goes back"
+    assert len({total for _, total in told}) == 1
+    again: list[tuple[int, int]] = []
+    compute(task, lambda *tiles: again.append(tiles))
+    assert again == [(again[0][1], again[0][1])], "no strip is missing"
+    assert {path.name for path in (tmp_path / "journal" / "case 0").glob("*.strip")} == {
+        f"{strip:06d}.strip" for strip in range(2 * SIDE // 32)
+    }
+
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "case 0.tif").write_bytes((source / "images" / "case 0.tif").read_bytes())
+    found = results(run(one, tmp_path / "out", "--workers", "2", "--tile-size", "64"))
+    assert found == {name: held for name, held in straight.items() if name.startswith("case 0")}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
@@ -184,10 +223,28 @@ def test_a_cluster_writes_the_same_files_though_a_worker_is_killed(
         time.sleep(1)
         os.kill(next(iter(cluster.workers.values())).process.pid, signal.SIGKILL)
         for number in range(IMAGES):
-            workers.wait_for(f"case {number}")
+            workers.wait_for(f"case {number}", nobody)
     assert len(strips(tmp_path / "journal")) >= IMAGES
 
     assert results(run(source, tmp_path, "--scheduler", cluster.scheduler_address)) == straight
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("in_parts")
+def test_a_cluster_computes_the_parts_of_a_huge_image_and_tells_how_far_it_is(
+    cluster: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tissuebridge.batch.cluster.LOOK_S", 0.05)
+    [task, *_] = tasks(source, tmp_path / "journal", tile_size=32)
+    told: list[tuple[int, int]] = []
+
+    with ClusterWorkers(task.in_parts(SIDE * SIDE), cluster.scheduler_address) as workers:
+        workers.wait_for("case 0", lambda *tiles: told.append(tiles))
+
+    assert told
+    assert told == sorted(told)
+    assert {total for _, total in told} == {(2 * SIDE // 32) ** 2}
+    assert len(list((tmp_path / "journal" / "case 0").glob("*.strip"))) == 2 * SIDE // 32
 
 
 @pytest.mark.filterwarnings("ignore")
