@@ -1,4 +1,4 @@
-"""Which images belong together: a case (a patient, a block of tissue) is told by images' names or metadata.
+"""Which images belong together: a case (a patient, a block of tissue) is told by images' names, metadata, or a table.
 
 A network that learnt from one slide of a patient knows the others of that patient; so whatever is held out, and
 whatever interval is given, is by case. Images come in, a case for each goes out, to `splits` and to evaluation.
@@ -7,13 +7,16 @@ whatever interval is given, is by case. Images come in, a case for each goes out
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
+from tissuebridge.csv_pairs import read_pairs
 from tissuebridge.errors import UsageError
 from tissuebridge.project.base import Image
 
@@ -21,6 +24,8 @@ MAX_PATTERN: Final = 500
 """Longer patterns are refused."""
 MATCHING_S: Final = 10.0
 """A pattern that takes longer on all names would not end: there are patterns that take years."""
+
+_log = logging.getLogger(__name__)
 
 _MATCHING: Final = """
 import json, re, sys
@@ -31,29 +36,40 @@ json.dump([match and (match[1] if match.re.groups else match[0]) for match in fo
 
 
 def cases_of(
-    images: Iterable[Image], pattern: str | None = None, key: str | None = None
+    images: Iterable[Image],
+    pattern: str | None = None,
+    key: str | None = None,
+    table: Path | None = None,
+    *,
+    everything: Iterable[Image] = (),
 ) -> dict[str, str] | None:
     """Which case each image belongs to.
 
     Args:
-        images: Images of a project.
+        images: Images of a project, those that are looked at.
         pattern: A regular expression, searched for in the image's name: its first group is the case, or all that it
             matches if it has no group.
         key: Instead, the key of the image's metadata that names the case.
+        table: Instead, a table with the columns `image` and `patient`, see `read_pairs`.
+        everything: The project's images, where only some are looked at: the table may name them all.
 
     Returns:
-        Image name to case; None where neither is given.
+        Image name to case; None where nothing is given.
 
     Raises:
-        UsageError: Both are given; the pattern is none, too long or too slow; an image has no case.
+        UsageError: More than one is given; the pattern is none, too long or too slow; the table is not as `read_pairs`
+            takes it; an image has no case.
 
     >>> cases_of([])
     """
     images = list(images)
-    if pattern is not None and key is not None:
+    if sum(given is not None for given in (pattern, key, table)) > 1:
         raise UsageError(
-            "cases are told by a pattern (--case-pattern) or by a metadata key (--case-key): give one"
+            "cases are told by a table (--cases), by a metadata key (--case-key) or by a pattern (--case-pattern): "
+            "give one"
         )
+    if table is not None:
+        return _by_table([image.name for image in images], [image.name for image in everything], table)
     if pattern is not None:
         return _by_pattern([image.name for image in images], pattern)
     return None if key is None else _by_key(images, key)
@@ -116,6 +132,20 @@ def _by_key(images: Sequence[Image], key: str) -> dict[str, str]:
             f"--case-key {key!r}: {_listed(missing)} lacks it. Enter it in QuPath (Project > Edit project metadata)."
         )
     return found
+
+
+def _by_table(names: Sequence[str], everything: Sequence[str], table: Path) -> dict[str, str]:
+    case_of = read_pairs(table, "--cases", "image", "patient")
+    unknown = [name for name in case_of if name not in {*names, *everything}]
+    there = f" The table names {_listed(unknown)}, which the project does not have." if unknown else ""
+    if missing := [name for name in names if name not in case_of]:
+        raise UsageError(
+            f"--cases {table}: lacks {len(missing)} of {len(names)} images: {_listed(missing)}.{there} Add a line "
+            "image,patient for each, with the image's name as it is written here."
+        )
+    if unknown:
+        _log.warning("--cases %s:%s They are left out.", table, there)
+    return {name: case_of[name] for name in names}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -47,6 +47,7 @@ class SplitOptions:
     Attributes:
         case_pattern: A regular expression that finds the case in an image's name.
         case_key: Or the metadata key of the images that names it.
+        case_table: Or the CSV file with the case of each image.
         validation_blocks: Validate on blocks inside the slides instead of on whole slides.
         gap_px: Between such a block and what is learnt from, at least, in px of the model's grid: how far the network
             looks.
@@ -55,6 +56,7 @@ class SplitOptions:
 
     case_pattern: str | None = None
     case_key: str | None = None
+    case_table: Path | None = None
     validation_blocks: bool = False
     gap_px: int = GAP_PX
     seed: int = 0
@@ -68,6 +70,8 @@ class SplitOptions:
         """
         if self.case_pattern is not None:
             return f"case (pattern {self.case_pattern!r})"
+        if self.case_table is not None:
+            return f"case (table {self.case_table.name})"
         return "slide" if self.case_key is None else f"case (metadata key {self.case_key!r})"
 
 
@@ -144,7 +148,9 @@ def given_split(project: Project, options: SplitOptions) -> Given:
     """
     splits = project.splits
     used = [image for image in project.images if splits is None or _split_of(image.name, splits)]
-    cases = cases_of(used, options.case_pattern, options.case_key)
+    cases = cases_of(
+        used, options.case_pattern, options.case_key, options.case_table, everything=project.images
+    )
     if splits is None:
         return Given(tuple(sorted(image.name for image in used)), cases=cases)
     if not splits.get("train"):
@@ -266,7 +272,7 @@ def _check_cases(project: str, splits: Mapping[str, Sequence[str]], cases: Mappi
         more = f" ({len(leaks) - 1} more cases likewise)" if len(leaks) > 1 else ""
         raise AnnotationError(
             f"{project}: {SPLITS_FILE} has images of case {case!r} on different sides: {where}{more}. Move all images "
-            "of a case into one split, or correct the pattern or key that tells cases."
+            "of a case into one split, or correct what tells cases."
         )
 
 

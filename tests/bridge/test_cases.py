@@ -1,8 +1,10 @@
-"""A case is told by a pattern on the name or by metadata; whatever leaves an image without one is refused."""
+"""A case is told by a pattern on the name, metadata or a table; whatever leaves an image without one is refused."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,44 @@ def test_an_image_that_lacks_the_key_is_named() -> None:
         cases_of([image("a", {"Patient": "P1"}), image("b", {"Patient": " "})], key="Patient")
 
 
-def test_pattern_and_key_exclude_each_other() -> None:
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "cases.csv"
+    path.write_text("image,patient\na,P1\nb,P1\nc,P2\n", encoding="utf-8")
+    return path
+
+
+def test_the_case_stands_in_a_table(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a, b, c = map(image, "abc")
+
+    with caplog.at_level(logging.WARNING):
+        assert cases_of([a, b, c], table=table) == {"a": "P1", "b": "P1", "c": "P2"}
+        assert cases_of([c], table=table, everything=[a, b, c]) == {"c": "P2"}
+
+    assert not caplog.records
+
+
+def test_images_that_the_project_lacks_are_warned_about(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert cases_of([image("a"), image("b")], table=table) == {"a": "P1", "b": "P1"}
+
+    [record] = caplog.records
+    assert "cases.csv: The table names 'c', which the project does not have" in record.getMessage()
+
+
+def test_an_image_that_the_table_lacks_is_named_beside_what_the_table_has_instead(table: Path) -> None:
+    wanted = r"cases\.csv: lacks 1 of 3 images: 'c ä'\. The table names 'c', which .* Add a line"
+    with pytest.raises(UsageError, match=wanted):
+        cases_of([image("a"), image("b"), image("c ä")], table=table)
+
+
+@pytest.mark.parametrize("given", [("a", "Patient", False), ("a", None, True), (None, "Patient", True)])
+def test_table_key_and_pattern_exclude_each_other(
+    given: tuple[str | None, str | None, bool], table: Path
+) -> None:
+    pattern, key, by_table = given
+
     with pytest.raises(UsageError, match="give one"):
-        cases_of([image("a")], "a", "Patient")
+        cases_of([image("a")], pattern, key, table if by_table else None)

@@ -207,6 +207,22 @@ def test_splits_that_part_a_case_are_refused(other: str) -> None:
         given_split(project, SplitOptions(case_pattern=r"^P\d"))
 
 
+def test_cases_in_a_table_stay_together_and_images_in_no_split_need_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("image,patient\na,P1\nb,P1\nother,P2\n", encoding="utf-8")
+    options = SplitOptions(case_table=table)
+
+    given = given_split(drawn(["a", "b", "other", "scan"], {"train": ["a", "b"], "validation": []}), options)
+
+    assert given.cases == {"a": "P1", "b": "P1"}
+    assert options.unit == "case (table cases.csv)"
+    assert not caplog.records
+    with pytest.raises(AnnotationError, match="case 'P1'"):
+        given_split(drawn(["a", "b"], {"train": ["a"], "test": ["b"]}), options)
+
+
 def test_splits_without_anything_to_learn_from_are_refused() -> None:
     with pytest.raises(AnnotationError, match='Add "train"'):
         given_split(drawn("ab", {"test": ["a"]}), SplitOptions())

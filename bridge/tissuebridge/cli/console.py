@@ -52,6 +52,10 @@ CasePattern = Annotated[
 CaseKey = Annotated[
     str | None, typer.Option("--case-key", metavar="KEY", help="QuPath metadata key that names the case.")
 ]
+CaseTable = Annotated[
+    Path | None,
+    typer.Option("--cases", metavar="FILE", help="CSV with the columns image,patient: names the cases."),
+]
 Server = Annotated[
     str | None, typer.Option("--server", metavar="HOST:PORT", help="Let a `tissuebridge serve` compute.")
 ]

@@ -13,6 +13,7 @@ from tissuebridge.cases import cases_of
 from tissuebridge.cli.console import (
     CaseKey,
     CasePattern,
+    CaseTable,
     Classes,
     Json,
     PixelSize,
@@ -59,6 +60,7 @@ def evaluate(
     ] = None,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
+    cases: CaseTable = None,
     pixel_size: PixelSize = None,
     classes: Classes = None,
     output: Annotated[
@@ -78,12 +80,13 @@ def evaluate(
     project = open_source(source, pixel_size)
     folder = output or project.default_output.with_name(FOLDER)
     predictor = load_starter() if model is None else LocalPredictor.load(model)
+    looked_at = evaluation.images_of_split(project, split)
     options = evaluation.EvaluationOptions(
         split=split,
         tolerance_px=evaluation.TOLERANCE_PX if tolerance_px is None else tolerance_px,
         tolerance_um=tolerance_um,
         class_map=class_map(classes),
-        cases=cases_of(evaluation.images_of_split(project, split), case_pattern, case_key),
+        cases=cases_of(looked_at, case_pattern, case_key, cases, everything=project.images),
         learnt_from=predictor.checkpoint.record.get("images", {}),
     )
     check_writable(folder)

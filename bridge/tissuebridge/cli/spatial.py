@@ -18,6 +18,7 @@ from tissuebridge.classes import ClassMap, renamed
 from tissuebridge.cli.console import (
     CaseKey,
     CasePattern,
+    CaseTable,
     Classes,
     Json,
     PixelSize,
@@ -89,6 +90,7 @@ def spatial(
     ] = False,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
+    cases: CaseTable = None,
     groups: Annotated[
         Path | None,
         typer.Option(
@@ -109,8 +111,8 @@ def spatial(
     folder = output or project.default_output.with_name(FOLDER)
     results = results or project.default_output
     names = class_map(classes)
-    cases = cases_of(project.images, case_pattern, case_key)
-    group_of = groups_of(groups, cases)
+    case_of = cases_of(project.images, case_pattern, case_key, cases)
+    group_of = groups_of(groups, case_of)
     tables: dict[str, list[Row]] = {}
     failed: list[str] = []
     page, gallery, checks = SpatialPage(), Gallery(seed), Checks()
@@ -131,7 +133,7 @@ def spatial(
                 continue
             for name, rows in measured.tables.items():
                 tables.setdefault(name, []).extend({"image": image.name, **row} for row in rows)
-    tables = {**_together(tables, cases, group_of, settings), **gallery.tables(), **checks.tables()}
+    tables = {**_together(tables, case_of, group_of, settings), **gallery.tables(), **checks.tables()}
     paths = _write(folder, tables)
     if parquet:
         for name, rows in tables.items():

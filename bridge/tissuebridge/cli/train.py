@@ -12,6 +12,7 @@ from tissuebridge import training
 from tissuebridge.cli.console import (
     CaseKey,
     CasePattern,
+    CaseTable,
     Classes,
     Json,
     PixelSize,
@@ -55,6 +56,7 @@ def train(
     ] = None,
     case_pattern: CasePattern = None,
     case_key: CaseKey = None,
+    cases: CaseTable = None,
     validation_blocks: Annotated[
         bool,
         typer.Option("--validation-blocks", help="Validate on blocks inside slides, with a gap round them."),
@@ -89,7 +91,7 @@ def train(
         seed=seed,
         class_map=class_map(classes),
         settings=read_settings(settings) if settings else {},
-        splitting=SplitOptions(case_pattern, case_key, validation_blocks),
+        splitting=SplitOptions(case_pattern, case_key, cases, validation_blocks),
         devices=devices,
         tensorboard=tensorboard,
         restart=restart,

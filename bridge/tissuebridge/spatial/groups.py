@@ -7,7 +7,6 @@ families of tests are corrected, each for itself: densities in regions, densitie
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,24 +15,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tissuebridge.csv_pairs import read_pairs
 from tissuebridge.errors import UsageError
 from tissuebridge.spatial.cohort import with_project_q
 from tissuebridge.spatial.rank_tests import MIN_VALUES, rank_test, shift
 from tissuebridge.spatial.rows import Row, Value
-
-COLUMNS: Final = ("patient", "group")
 
 
 def groups_of(path: Path | None, case_of: Mapping[str, str] | None) -> dict[str, str]:
     """Which group each patient belongs to; nobody is in one without a table.
 
     Args:
-        path: CSV (UTF-8, comma or semicolon) with the columns `patient` and `group`; others do not matter.
+        path: A table with the columns `patient` and `group`, see `read_pairs`.
         case_of: Image name to patient. Who is in the table and not here is left out.
 
     Raises:
-        UsageError: Patients are not named; the table cannot be read, lacks a column, puts a patient into two groups
-            or none, lacks a patient, or has one group only.
+        UsageError: Patients are not named; the table is not as `read_pairs` takes it, lacks a patient, or has one group
+            only.
 
     >>> groups_of(None, None)
     {}
@@ -41,8 +39,8 @@ def groups_of(path: Path | None, case_of: Mapping[str, str] | None) -> dict[str,
     if path is None:
         return {}
     if case_of is None:
-        raise UsageError("--groups: say who the patients are, by --case-key or --case-pattern")
-    group_of, patients = _read(path), set(case_of.values())
+        raise UsageError("--groups: say who the patients are, by --cases, --case-key or --case-pattern")
+    group_of, patients = read_pairs(path, "--groups", "patient", "group"), set(case_of.values())
     if missing := sorted(patients - set(group_of)):
         raise UsageError(
             f"--groups {path}: lacks {len(missing)} of {len(patients)} patients: {', '.join(missing[:5])}. Add them, "
@@ -52,24 +50,6 @@ def groups_of(path: Path | None, case_of: Mapping[str, str] | None) -> dict[str,
     if len(names := set(found.values())) < 2:
         raise UsageError(f"--groups {path}: all patients are in {', '.join(names)}; two groups are compared")
     return found
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--groups {path}: cannot be read: {error}. Save it as CSV, UTF-8.") from error
-    delimiter = ";" if lines and ";" in lines[0] else ","
-    group_of: dict[str, str] = {}
-    for row in csv.DictReader(lines, delimiter=delimiter):
-        if any(row.get(name) is None for name in COLUMNS):
-            raise UsageError(f"--groups {path}: a line of patient,group is meant, under these two names")
-        patient, group = (row[name].strip() for name in COLUMNS)
-        if not group:
-            raise UsageError(f"--groups {path}: {patient!r} has no group")
-        if group_of.setdefault(patient, group) != group:
-            raise UsageError(f"--groups {path}: {patient!r} is in {group_of[patient]!r} and in {group!r}")
-    return group_of
 
 
 _TEST: Final = ("class", "region", "from_um", "to_um")

@@ -79,6 +79,14 @@ def test_intervals_are_over_cases_where_cases_are_named(
     assert (scores["intervals"]["unit"], scores["intervals"]["units"]) == ("case", 5)
     assert {entry["case"] for entry in scores["images"].values()} == set("01234")
 
+    table = tmp_path / "cases.csv"
+    lines = [f"{name},P{place // 2}" for place, name in enumerate(scores["images"])]
+    table.write_text("\n".join(["image,patient", *lines]), encoding="utf-8")
+    options = ["--split", "all", "--cases", str(table), "--output", str(tmp_path), "--json"]
+    assert main(command(project, model, *options)) == 0
+
+    assert json.loads(capsys.readouterr().out)["intervals"]["units"] == 3
+
 
 def test_a_tolerance_in_um_is_that_of_its_pixels(
     project: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

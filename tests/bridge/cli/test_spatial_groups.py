@@ -39,13 +39,16 @@ def source(tmp_path: Path) -> Path:
         write_objects(tmp_path / "annotations" / f"{name}.geojson", objects)
     lines = [f"{patient},{'drug' if patient in TREATED else 'none'}" for patient in (*TREATED, *UNTREATED)]
     (tmp_path / "groups.csv").write_text("\n".join(["patient,group", *lines]), encoding="utf-8")
+    lines = [f"{path.stem},{path.stem[:2]}" for path in (tmp_path / "images").iterdir()]
+    (tmp_path / "cases.csv").write_text("\n".join(["image,patient", *lines]), encoding="utf-8")
     return tmp_path
 
 
 def test_groups_of_patients_are_compared(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["spatial", str(source), "--pixel-size", "0.5", "--simulations", "19", "--json"]
 
-    assert main([*command, "--case-pattern", "^P.", "--groups", str(source / "groups.csv")]) == 0
+    patients = ["--cases", str(source / "cases.csv"), "--groups", str(source / "groups.csv")]
+    assert main([*command, *patients]) == 0
 
     told = json.loads(capsys.readouterr().out)
     tables = told["tables"]
@@ -80,5 +83,5 @@ def test_groups_without_patients_are_refused_before_anything_is_measured(
 ) -> None:
     assert main(["spatial", str(source), "--pixel-size", "0.5", "--groups", str(source / "groups.csv")]) == 2
 
-    assert "--case-key or --case-pattern" in capsys.readouterr().err
+    assert "--cases, --case-key or --case-pattern" in capsys.readouterr().err
     assert not (source / "spatial").exists()

@@ -182,6 +182,17 @@ def test_a_dry_run_says_what_there_is_and_writes_nothing(
     assert not (tmp_path / "m").exists()
 
 
+def test_splits_that_part_a_patient_of_the_table_are_refused(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("image,patient\ndrawn-0,P1\ndrawn-1,P1\ndrawn-2,P2\n", encoding="utf-8")
+
+    assert main(command(project, tmp_path / "m", "--dry-run", "--cases", str(table))) != 0
+
+    assert "images of case 'P1' on different sides" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

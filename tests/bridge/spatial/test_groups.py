@@ -152,8 +152,8 @@ def test_the_table_of_groups_is_read_as_people_save_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("patient,arm\nP1,a\n", "under these two names"),
-        ("patient,group\nP1,a\nP1,b\n", "'P1' is in 'a' and in 'b'"),
+        ("patient,arm\nP1,a\n", "no column is named 'group'"),
+        ("patient,group\nP1,a\nP1,b\n", "line 3: 'P1' is in 'b' here and in 'a' in line 2"),
         ("patient,group\nP1,a\nP2,\n", "'P2' has no group"),
         ("patient,group\nP1,a\n", "lacks 1 of 2 patients: P2"),
         ("patient,group\nP1,a\nP2,a\n", "all patients are in a"),
@@ -168,7 +168,7 @@ def test_a_wrong_table_of_groups_is_refused(tmp_path: Path, content: str, messag
 
 
 def test_groups_without_patients_or_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--case-key or --case-pattern"):
+    with pytest.raises(UsageError, match="--cases, --case-key or --case-pattern"):
         groups_of(tmp_path / "groups.csv", None)
     with pytest.raises(UsageError, match="cannot be read"):
         groups_of(tmp_path / "groups.csv", {"a": "P1"})
