@@ -1,4 +1,4 @@
-"""Windows and distances to outlines, against shapely one point at a time and against areas known by hand."""
+"""Windows, against areas known by hand."""
 
 from __future__ import annotations
 
@@ -7,69 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import shapely
-from numpy.typing import NDArray
 from scipy import stats
 
 from tissuebridge.errors import InputRefused
-from tissuebridge.spatial.borders import FAR_TOLERANCE_UM, NEAR_UM, TOLERANCE_UM, Border, edges_of
 from tissuebridge.spatial.window import Window, inside, polygons_of
 
 HOLED = shapely.Polygon(
     [(0, 0), (400, 20), (380, 300), (150, 330), (20, 200)],
     [[(100, 100), (220, 110), (200, 200), (120, 210)]],
 )
-
-
-def uniform(n: int, seed: int, side_um: float = 500) -> NDArray[np.float64]:
-    return np.random.default_rng(seed).uniform(-50, side_um, (n, 2))
-
-
-def ragged(vertices: int) -> shapely.Polygon:
-    """A blob whose outline is rough at every scale."""
-    angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
-    random = np.random.default_rng(5)
-    radius = 200 + 20 * np.sin(7 * angle) + random.uniform(0, 3, vertices)
-    return shapely.Polygon(250 + np.c_[radius * np.cos(angle), radius * np.sin(angle)])
-
-
-@pytest.mark.parametrize(
-    "outline",
-    [HOLED, ragged(3000), shapely.box(0, 0, 1, 400), HOLED.boundary, shapely.LineString([(0, 0), (1, 1)])],
-)
-def test_distances_are_shapelys(outline: shapely.Geometry) -> None:
-    points = uniform(2000, 1)
-    border = outline.boundary if outline.geom_type == "Polygon" else outline
-
-    found = Border.of(outline).distance(points)
-
-    exact = shapely.distance(border, shapely.points(points))
-    off = np.abs(found - exact)
-    assert off[exact < NEAR_UM].max() <= TOLERANCE_UM
-    assert off.max() <= FAR_TOLERANCE_UM
-
-
-def test_distance_where_the_nearest_middle_is_not_of_the_nearest_piece() -> None:
-    """One long edge beside many short ones: the middle of the long one is far away."""
-    comb = shapely.LineString([(0, 0), (10_000, 0)])
-    short = shapely.MultiLineString([[(x, 5.0), (x + 0.1, 5.0)] for x in np.linspace(0, 10_000, 5000)])
-    both = shapely.union_all([comb, short])
-    points = np.c_[np.linspace(3, 9997, 500), np.full(500, 2.4)]
-
-    found = Border.of(both).distance(points)
-
-    assert np.abs(found - shapely.distance(both, shapely.points(points))).max() <= TOLERANCE_UM
-
-
-def test_no_border_is_infinitely_far() -> None:
-    assert np.isinf(Border.of(shapely.Polygon()).distance(uniform(3, 0))).all()
-
-
-def test_inside_is_on_the_left_of_every_edge() -> None:
-    edges = edges_of(shapely.Polygon(HOLED.exterior.coords[::-1], [HOLED.interiors[0].coords]))
-    middles, steps = (edges[:, :2] + edges[:, 2:]) / 2, edges[:, 2:] - edges[:, :2]
-    left = middles + 1e-3 * np.c_[-steps[:, 1], steps[:, 0]] / np.hypot(*steps.T)[:, None]
-
-    assert Window.of(HOLED).contains(left).all()
 
 
 def test_area_leaves_out_holes_and_what_is_ignored() -> None:
