@@ -21,8 +21,9 @@ import grpc
 
 from tissuebridge import __version__
 from tissuebridge.analysis import Analysis
+from tissuebridge.drawn_area import drawn_region
 from tissuebridge.errors import Cancelled, ResourceLimit, ServerUnreachable, UsageError
-from tissuebridge.pipeline import AnalysisOptions, drawn_region
+from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.predictor.base import ModelDescription
 from tissuebridge.project.base import Image, PixelSource
 from tissuebridge.rpc import convert, discovery

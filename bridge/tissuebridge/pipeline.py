@@ -11,33 +11,31 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 import cv2
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.analysis import Analysis, Cells, Summary, cells_of, write_label_map
+from tissuebridge.drawn_area import drawn_region
 from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.journal import Journal
-from tissuebridge.objects import MISSING_CORE, REGION_OF_INTEREST, ObjectType, is_area, is_persons
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, PixelSource
 from tissuebridge.project.glass import LEAST_PX, glass_blocks
 from tissuebridge.project.resample import BlockCache, Grid, coarse_warning, grid_of
 from tissuebridge.project.statistics import colour_warning, image_statistics
-from tissuebridge.strips import Work, compute_missing
+from tissuebridge.strips import Work, area_squares, compute_missing
 from tissuebridge.tile_network import NetworkTiles
 from tissuebridge.tiles import AnalysedArea, TilePlan, halo_px
 from tissuebridge.vectorize import polygonise
 from tissuemodel.detection import Candidates, suppress_across_classes
 
-__all__ = ["Analysis", "AnalysisOptions", "Cells", "Summary", "analyse", "drawn_region", "write_label_map"]
+__all__ = ["Analysis", "AnalysisOptions", "Cells", "Summary", "analyse", "write_label_map"]
 
 _log = logging.getLogger(__name__)
 
@@ -168,10 +166,14 @@ def compute(
         area = analysed_area(image, grid, _without_glass(source, grid, options, cancelled or _never))
         plan = _plan(grid, model, options.tile_size)
         decides = _decides(image, model, grid, area)
+        statistics = squares = None
         if model.normalises_each_image:
             statistics = image_statistics(source, image.pixel_size_um, cancelled or _never)
-            predictor = predictor.for_image(statistics)
             decides["statistics"] = statistics
+        if model.is_quantised:
+            squares = area_squares(source, grid, area, model.pad_value)
+        if statistics is not None or squares is not None:
+            predictor = predictor.for_image(statistics, squares)
         warnings = _warnings(image, source, model)
         alone = part == (0, 1)
         journal = Journal.open(journal_dir, plan, len(model.cell_classes), decides, alone=alone)
@@ -236,50 +238,6 @@ def analysed_area(image: Image, grid: Grid, options: AnalysisOptions) -> Analyse
             "draw it on the image, or remove it to analyse everything"
         )
     return area
-
-
-def drawn_region(image: Image) -> BaseGeometry | None:
-    """What of an image is meant to be analysed, in full-resolution px; None for all of it.
-
-    The union of the `Region*` areas that a person drew; without any, that of the TMA cores which are on the slide.
-    """
-    objects = image.objects()
-    drawn = [
-        obj.geometry
-        for obj in objects
-        if obj.class_name == REGION_OF_INTEREST and is_area(obj.geometry) and is_persons(obj)
-    ]
-    cores = [
-        obj.geometry
-        for obj in objects
-        if obj.object_type is ObjectType.TMA_CORE and MISSING_CORE not in obj.metadata
-    ]
-    areas = drawn or cores
-    return shapely.union_all(shapely.make_valid(areas)) if areas else None
-
-
-def named_region(image: Image, pattern: str) -> BaseGeometry:
-    """The union of a person's areas whose class fits a pattern, in full-resolution px.
-
-    Args:
-        image: The image.
-        pattern: As in a shell: `Tum*`; a class's own name fits itself, `Region*` too.
-
-    Raises:
-        AnnotationError: There is none.
-    """
-    areas = [
-        obj.geometry
-        for obj in image.objects()
-        if obj.class_name is not None
-        and (obj.class_name == pattern or fnmatchcase(obj.class_name, pattern))
-        and obj.object_type is ObjectType.ANNOTATION
-        and is_area(obj.geometry)
-        and is_persons(obj)
-    ]
-    if not areas:
-        raise AnnotationError(f"{image.name}: nobody drew an area of a class like {pattern!r} on it")
-    return shapely.union_all(shapely.make_valid(areas))
 
 
 def _plan(grid: Grid, model: ModelDescription, tile_size: int) -> TilePlan:

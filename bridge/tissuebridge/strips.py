@@ -25,6 +25,10 @@ from tissuemodel.labels import IGNORE_LABEL
 READ_AHEAD_BATCHES: Final = 2
 """Batches of pixels that lie ready while the worker works."""
 
+_SQUARES: Final = 36
+_SQUARE_PX: Final = 128
+"""So many squares of so many px are seen by a network before it is asked (`area_squares`); a multiple of any stride."""
+
 FinishedTile: TypeAlias = tuple[Window, NDArray[np.uint8], Candidates]
 """A core inside the grid, its labels and its candidates."""
 
@@ -148,10 +152,38 @@ def _read_tile(work: Work, tile: Tile, pad_value: tuple[int, int, int]) -> NDArr
         raise ImageError(f"{work.image_name}, {tile}: its pixels cannot be read: {error}") from error
     if inside == window:
         return pixels
-    padded = np.empty((window.height, window.width, 3), np.uint8)
+    return _padded(pixels, (window.height, window.width), pad_value)
+
+
+def _padded(
+    pixels: NDArray[np.uint8], shape: tuple[int, int], pad_value: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    padded = np.empty((*shape, 3), np.uint8)
     padded[:] = pad_value
-    padded[: inside.height, : inside.width] = pixels
+    padded[: pixels.shape[0], : pixels.shape[1]] = pixels
     return padded
+
+
+def area_squares(
+    source: PixelSource, grid: Grid, area: AnalysedArea, pad_value: tuple[int, int, int]
+) -> NDArray[np.uint8] | None:
+    """Pixels from all over what is analysed, for a network that must see some before it can be asked.
+
+    Returns:
+        uint8 (square, row, col, 3); None where nothing is analysed.
+
+    Raises:
+        ImageError: Pixels cannot be decoded.
+    """
+    windows = area.squares(_SQUARES, _SQUARE_PX)
+    if not windows:
+        return None
+    return np.stack(
+        [
+            _padded(read_grid(source, grid, w.row, w.col, w.height, w.width), (_SQUARE_PX,) * 2, pad_value)
+            for w in windows
+        ]
+    )
 
 
 def _joined(

@@ -305,6 +305,27 @@ class AnalysedArea:
             return True
         return any(self._partial[block] for block in blocks) and bool(self.within(inside).any())
 
+    def squares(self, count: int, side: int) -> list[Window]:
+        """Squares in the middle of blocks that are analysed, evenly spread over them in row order.
+
+        Args:
+            count: At most so many.
+            side: In px of the grid, at most `BLOCK_PX`; less at the grid's edge.
+
+        >>> AnalysedArea(600, 256, 1.0).squares(2, 128)
+        [Window(row=64, col=64, height=128, width=128), Window(row=512, col=64, height=88, width=128)]
+        """
+        blocks = np.argwhere(self._full | self._partial)
+        chosen = np.unique(np.linspace(0, len(blocks) - 1, min(count, len(blocks))).round().astype(int))
+        return [self._square(row, col, side) for row, col in blocks[chosen].tolist()]
+
+    def _square(self, block_row: int, block_col: int, side: int) -> Window:
+        """The middle of a block's part inside the grid."""
+        inside = _block_window(block_row, block_col).clipped(self.height, self.width)
+        height, width = min(side, inside.height), min(side, inside.width)
+        row, col = inside.row + (inside.height - height) // 2, inside.col + (inside.width - width) // 2
+        return Window(row, col, height, width)
+
     def count(self) -> int:
         """How many pixels of the grid are analysed."""
         total = 0

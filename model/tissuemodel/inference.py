@@ -18,6 +18,7 @@ from tissuemodel.config import ModelConfig
 from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import Maps, MultitaskUNet, fuse, fuse_heat, heat_heights
 from tissuemodel.openvino_network import OpenVinoNetwork
+from tissuemodel.quantised import input_ranges, quantised
 
 
 def best_device() -> torch.device:
@@ -30,6 +31,12 @@ def best_device() -> torch.device:
 def has_bfloat16() -> bool:
     """Whether the CPU computes in bfloat16 itself; else it is imitated, ten times slower than float32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_int8() -> bool:
+    """Whether the CPU multiplies whole numbers of 8 bits faster than floating point numbers."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8", "dot_prod", "i8mm"))
 
 
 def pad_value(config: ModelConfig) -> tuple[int, int, int]:
@@ -59,11 +66,13 @@ class Inference:
         network: In evaluation mode; is copied.
         config: Its configuration.
         device: Where to compute; None for the best there is.
-        precision: "fp32", or "bf16": convolutions in bfloat16, 2.3 times as fast on a CPU that has it.
+        precision: "fp32"; "bf16": convolutions in bfloat16, 2.3 times as fast on a CPU that has it; or "int8", by
+            OpenVINO alone, once `quantised` was asked.
         engine: "torch", or "openvino": the same on the CPU, compiled (`openvino_network`).
 
     Raises:
         ImportError: The engine is not installed.
+        ValueError: The engine does not compute in this precision.
     """
 
     def __init__(
@@ -75,11 +84,16 @@ class Inference:
         engine: str = "torch",
     ) -> None:
         self.config = config
+        if precision == "int8" and engine != "openvino":
+            raise ValueError("only OpenVINO computes in int8")
         folded = _fold_batch_norm(copy.deepcopy(network).eval())
         self._network: Callable[[Tensor], Maps]
+        self._exact = folded if precision == "int8" else None
         if engine == "openvino":
             self.device, self._autocast, self._layout = torch.device("cpu"), False, torch.contiguous_format
-            self._network = OpenVinoNetwork(folded.to(self.device), precision)
+            self._network = (
+                _refuse if precision == "int8" else OpenVinoNetwork(folded.to(self.device), precision)
+            )
         else:
             self.device, self._layout = device or best_device(), torch.channels_last
             self._autocast = precision == "bf16"
@@ -90,6 +104,28 @@ class Inference:
         bound = copy.copy(self)
         bound.config = self.config.for_image(statistics)
         return bound
+
+    @torch.inference_mode()
+    def quantised(self, pixels: NDArray[np.uint8]) -> Inference:
+        """The network in whole numbers of 8 bits, their steps chosen by what it sees in these pixels (`quantised`).
+
+        Args:
+            pixels: uint8 (B, H, W, 3), sides multiples of the stride; like those that it will be asked about.
+
+        Raises:
+            ValueError: The precision is another, or there are no pixels.
+        """
+        if self._exact is None:
+            raise ValueError("only for a network in int8")
+        rounded = quantised(self._exact, input_ranges(self._exact, self._normalised(pixels)))
+        bound = copy.copy(self)
+        bound._network = OpenVinoNetwork(rounded, "int8")
+        return bound
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+        mean, std = (torch.tensor([values], device=self.device) for values in self.config.statistics)
+        return normalise(batch.permute(0, 3, 1, 2).float(), mean, std)
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -104,16 +140,12 @@ class Inference:
             gives an axis of length 0.
 
         Raises:
-            ValueError: Each image has its own statistics, and `for_image` was not asked.
+            ValueError: Each image has its own statistics, and `for_image` was not asked; or `quantised` was not.
         """
-        batch = (
-            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
-        )
-        mean, std = (torch.tensor([values], device=self.device) for values in self.config.statistics)
-        normalised = normalise(batch.float(), mean, std)
+        normalised = self._normalised(pixels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             maps = self._network(normalised.contiguous(memory_format=self._layout))
-        empty = batch.new_zeros((len(batch), 0, *batch.shape[-2:]), dtype=torch.float32)
+        empty = normalised.new_zeros((len(normalised), 0, *normalised.shape[-2:]))
         scales = None if self.config.inference.fusion else 1
         # What comes after the network is few numbers a pixel, and decides: in full precision.
         regions = fuse([level.float() for level in maps.regions], scales) if maps.regions else empty
@@ -124,6 +156,10 @@ class Inference:
         if not self.config.inference.cell_fusion:
             return levels[0]
         return fuse_heat(levels, heat_heights(len(levels), self.config.targets.heat_pooling))
+
+
+def _refuse(image: Tensor) -> Maps:
+    raise ValueError("a network in int8 has to see pixels first: ask `quantised`")
 
 
 def _fold_batch_norm(network: MultitaskUNet) -> MultitaskUNet:

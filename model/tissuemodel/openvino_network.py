@@ -19,7 +19,7 @@ class OpenVinoNetwork:
 
     Args:
         network: In evaluation mode, on the CPU.
-        precision: "fp32", or "bf16" where the CPU has it.
+        precision: "fp32", "bf16" where the CPU has it, or "int8" for a network that rounds (`quantised`).
 
     Raises:
         ImportError: OpenVINO is not installed.
@@ -36,7 +36,7 @@ class OpenVinoNetwork:
             traced = TorchScriptPythonDecoder(_Flat(network), example_input=(torch.zeros(1, 3, side, side),))
         reader = FrontEndManager().load_by_framework("pytorch")
         settings = {
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "ENABLE_CPU_PINNING": False,  # other processes compute beside it
         }

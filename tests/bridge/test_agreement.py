@@ -107,5 +107,53 @@ def test_the_command_finds_the_same_objects_by_openvino(
     assert ids[0] == ids[1]
 
 
+def test_int8_sees_an_image_first_and_finds_nearly_the_same(
+    exact: LocalPredictor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tissuebridge.predictor.local.has_int8", lambda: False)
+    tissue = np.ascontiguousarray(skimage.data.immunohistochemistry()[None])
+    rounding = LocalPredictor(exact.checkpoint, "int8", "openvino")
+    assert "gains nothing by int8" in caplog.text
+    assert rounding.description.is_quantised
+    with pytest.raises(ValueError, match="has to see pixels first"):
+        rounding.predict(tissue[:, :128, :128])
+
+    fast = rounding.for_image(squares=tissue[:, :256, :256])
+
+    heat, wanted = (p.predict(tissue[:, 256:512, :256]).heat for p in (fast, exact))
+    difference = float(np.abs(heat - wanted).max())
+    assert 1e-4 < difference < 0.15
+    assert np.corrcoef(heat.ravel(), wanted.ravel())[0, 1] > 0.999
+
+
+def test_the_command_computes_in_int8_the_same_for_any_tiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", skimage.data.immunohistochemistry(), photometric="rgb")
+    cells = []
+    for precision, tile in (("fp32", "512"), ("int8", "512"), ("int8", "128")):
+        folder = str(tmp_path / str(len(cells)))
+        command = ["analyse", str(tmp_path), "--pixel-size", "0.5", "--output", folder, "--tile-size", tile]
+        assert main([*command, "--json", "--engine", "openvino", "--precision", precision]) == 0
+        [image] = json.loads(capsys.readouterr().out)["images"]
+        assert ("int8 against fp32" in image["agreement"]) == (precision == "int8")
+        cells.append(
+            {feature["id"] for feature in json.loads(Path(image["geojson"]).read_text())["features"]}
+        )
+    assert cells[1] == cells[2]
+    assert not cells[0] & cells[1]
+    assert len(cells[1]) == pytest.approx(len(cells[0]), rel=0.05)
+
+
+def test_int8_needs_the_engine_that_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    tifffile.imwrite(tmp_path / "a" / "a.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+
+    assert main(["analyse", str(tmp_path / "a"), "--pixel-size", "0.5", "--precision", "int8"]) == 2
+
+    assert "only OpenVINO computes in int8; add --engine openvino" in capsys.readouterr().err
+
+
 def test_precision_is_the_servers_own(tmp_path: Path) -> None:
     assert main(["analyse", str(tmp_path), "--server", "127.0.0.1:9", "--precision", "bf16"]) == 2

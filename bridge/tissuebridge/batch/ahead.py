@@ -9,10 +9,10 @@ from pathlib import Path
 
 import shapely
 
-from tissuebridge import pipeline
 from tissuebridge.batch.cluster import ClusterWorkers
 from tissuebridge.batch.local import LocalWorkers
 from tissuebridge.batch.tasks import Task, Workers
+from tissuebridge.drawn_area import drawn_region
 from tissuebridge.errors import TissuebridgeError
 from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image
@@ -72,7 +72,7 @@ class Ahead:
         try:
             chosen, size = options(image), image.identity
             area = chosen.region_of_interest
-            area = pipeline.drawn_region(image) if area is None else area
+            area = drawn_region(image) if area is None else area
         except TissuebridgeError:
             return []  # told where the image's turn comes
         return Task(

@@ -13,7 +13,8 @@ from tissuebridge.analysis import Analysis, label_map_path, refuse_a_persons_map
 from tissuebridge.batch.ahead import Ahead
 from tissuebridge.cli.console import bar, forget_journal
 from tissuebridge.cli.project_run import go_through, tell_only
-from tissuebridge.pipeline import AnalysisOptions, named_region
+from tissuebridge.drawn_area import named_region
+from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image
 from tissuebridge.project.qupath_project import QuPathImage, QuPathProject
 from tissuebridge.qupath.run import ProjectRun, check_identities, chosen_images, open_run, unfinished

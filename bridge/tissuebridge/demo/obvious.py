@@ -58,7 +58,9 @@ class ObviousPredictor:
         """What the engine must know of it."""
         return self._description
 
-    def for_image(self, statistics: ChannelStatistics) -> ObviousPredictor:
+    def for_image(
+        self, statistics: ChannelStatistics | None = None, squares: NDArray[np.uint8] | None = None
+    ) -> ObviousPredictor:
         """The same for every image."""
         return self
 

@@ -61,9 +61,12 @@ class Compared:
             self._counts.add(found, self._exact.predict(tiles))
         return found
 
-    def for_image(self, statistics: ChannelStatistics) -> Compared:
+    def for_image(
+        self, statistics: ChannelStatistics | None = None, squares: NDArray[np.uint8] | None = None
+    ) -> Compared:
         """Both, for one image; counted together with this one."""
-        bound = Compared(self._fast.for_image(statistics), self._exact.for_image(statistics))
+        exact = self._exact if statistics is None else self._exact.for_image(statistics)
+        bound = Compared(self._fast.for_image(statistics, squares), exact)
         bound._counts = self._counts
         return bound
 

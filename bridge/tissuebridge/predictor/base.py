@@ -38,7 +38,7 @@ class ModelDescription:
         usual_colours: The colours it learnt from (`tissuemodel.colours`); "" where it does not say.
         other_numbers: Names of the numbers that each cell carries; empty: a score for each cell class. The first one
             is the cell's score.
-        precision: What the network computes in: "fp32", or "bf16", whose results differ a little.
+        precision: What the network computes in: "fp32", or "bf16" or "int8", whose results differ a little.
     """
 
     name: str
@@ -60,6 +60,11 @@ class ModelDescription:
     usual_colours: str = ""
     other_numbers: tuple[str, ...] = ()
     precision: str = "fp32"
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether it must see some of each image's pixels first (`Predictor.for_image`)."""
+        return self.precision == "int8"
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -112,10 +117,15 @@ class Predictor(Protocol):
         """
         ...
 
-    def for_image(self, statistics: ChannelStatistics) -> Predictor:
-        """The network for one image; asked only where `ModelDescription.normalises_each_image`.
+    def for_image(
+        self, statistics: ChannelStatistics | None = None, squares: NDArray[np.uint8] | None = None
+    ) -> Predictor:
+        """The network for one image; asked only where it must know something of it.
 
         Args:
-            statistics: Of the whole image; also what stands for pixels outside follows from them.
+            statistics: Of the whole image; given where `ModelDescription.normalises_each_image`. Also what stands for
+                pixels outside follows from them.
+            squares: uint8 (square, row, col, 3), pixels from all over the image; given where
+                `ModelDescription.is_quantised`.
         """
         ...

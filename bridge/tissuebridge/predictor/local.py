@@ -15,7 +15,7 @@ from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from tissuemodel.colours import COLOURS_KEY
 from tissuemodel.config import ModelConfig
-from tissuemodel.inference import Inference, has_bfloat16, pad_value
+from tissuemodel.inference import Inference, has_bfloat16, has_int8, pad_value
 from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import reach
 
@@ -27,11 +27,11 @@ class LocalPredictor:
 
     Args:
         checkpoint: A trained model.
-        precision: "fp32" or "bf16".
+        precision: "fp32", "bf16", or "int8" (by OpenVINO).
         engine: "torch", or "openvino": the same results but for rounding, faster on a CPU.
 
     Raises:
-        UsageError: The engine is not installed.
+        UsageError: The engine is not installed, or does not compute in this precision.
     """
 
     def __init__(self, checkpoint: Checkpoint, precision: str = "fp32", engine: str = "torch") -> None:
@@ -40,9 +40,15 @@ class LocalPredictor:
             self._infer = Inference(checkpoint.network, checkpoint.config, precision=precision, engine=engine)
         except ImportError as error:
             raise UsageError("OpenVINO is not installed: pip install 'tissuebridge[openvino]'") from error
+        except ValueError as error:
+            raise UsageError(
+                f"--precision {precision} --engine {engine}: {error}; add --engine openvino"
+            ) from error
         self._description = replace(describe(checkpoint), precision=precision)
         if precision == "bf16" and self._infer.device.type == "cpu" and not has_bfloat16():
             _log.warning("this CPU has no bfloat16: without --precision bf16 it is several times as fast")
+        if precision == "int8" and not has_int8():
+            _log.warning("this CPU gains nothing by int8: without --precision int8 it is as fast, and exact")
 
     @classmethod
     def load(cls, folder: Path, precision: str = "fp32", engine: str = "torch") -> LocalPredictor:
@@ -66,11 +72,16 @@ class LocalPredictor:
         """Applies the network; see `tissuebridge.predictor.base.Predictor`."""
         return Prediction(*self._infer(tiles))
 
-    def for_image(self, statistics: ChannelStatistics) -> LocalPredictor:
-        """The same network, normalising by an image's own statistics; nothing is copied."""
+    def for_image(
+        self, statistics: ChannelStatistics | None = None, squares: NDArray[np.uint8] | None = None
+    ) -> LocalPredictor:
+        """The same network, normalising by an image's own statistics, its steps chosen by the image's pixels."""
         bound = copy.copy(self)
-        bound._infer = self._infer.for_image(statistics)
-        bound._description = replace(self._description, pad_value=pad_value(bound._infer.config))
+        if statistics is not None:
+            bound._infer = self._infer.for_image(statistics)
+            bound._description = replace(self._description, pad_value=pad_value(bound._infer.config))
+        if squares is not None:
+            bound._infer = bound._infer.quantised(squares)
         return bound
 
 

@@ -88,8 +88,10 @@ class _Turns:
     def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         return self._network.submit(self._predict, tiles).result()
 
-    def for_image(self, statistics: ChannelStatistics) -> Predictor:
-        return _Turns(self._predictor.for_image(statistics), self._network, self._cancelled)
+    def for_image(
+        self, statistics: ChannelStatistics | None = None, squares: NDArray[np.uint8] | None = None
+    ) -> Predictor:
+        return _Turns(self._predictor.for_image(statistics, squares), self._network, self._cancelled)
 
     def _predict(self, tiles: NDArray[np.uint8]) -> Prediction:
         # The call may have ended while it waited for its turn.

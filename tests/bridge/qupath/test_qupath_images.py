@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 
-from tissuebridge import pipeline
+from tissuebridge.drawn_area import drawn_region
 from tissuebridge.objects import MISSING_CORE, ObjectType, PathObject
 from tissuebridge.project.qupath_project import QuPathImage, QuPathPixels, QuPathProject
 from tissuebridge.qupath.store import QuPathStore
@@ -86,7 +86,7 @@ def test_only_cores_on_the_slide_are_analysed_and_cells_lie_below_their_core(pro
 
     found = [obj for obj in image.objects() if obj.object_type is ObjectType.TMA_CORE]
     assert sorted(MISSING_CORE in obj.metadata for obj in found) == [False, True]
-    area = pipeline.drawn_region(image)
+    area = drawn_region(image)
     assert area is not None
     assert area.bounds == pytest.approx((25, 25, 175, 175), abs=0.5)
 
