@@ -39,6 +39,7 @@ from tissuebridge.project.source import open_source
 from tissuebridge.qupath.run import open_run
 from tissuebridge.report.checks import Checks
 from tissuebridge.report.gallery import Gallery
+from tissuebridge.report.groups import group_sections
 from tissuebridge.report.spatial import SpatialPage
 from tissuebridge.spatial.case_functions import case_functions
 from tissuebridge.spatial.cohort import case_table, with_project_q
@@ -139,7 +140,8 @@ def spatial(
         for name, rows in tables.items():
             write_parquet(folder / f"{name}.parquet", rows)
     if tables:
-        page.write(folder / PAGE, [gallery.section(), *checks.sections()])
+        compared = group_sections(tables, group_of, settings)
+        page.write(folder / PAGE, [gallery.section(), *checks.sections()], compared)
     if json:
         print_json({"tables": _short(tables), "failed": failed, "paths": paths, "page": str(folder / PAGE)})
     else:

@@ -147,6 +147,21 @@ def page_html(title: str, sections: Sequence[Section]) -> str:
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
 
+def number_text(value: object) -> str:
+    """A number as a person reads it.
+
+    >>> number_text(1234.5), number_text(0.12345), number_text(None)
+    ('1,234', '0.123', 'not defined')
+    """
+    if value is None:
+        return "not defined"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def _section(section: Section) -> str:
     parts = [f"<section>\n<h2>{escape(section.heading)}</h2>"]
     pictures: list[Picture] = []

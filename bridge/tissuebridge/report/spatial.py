@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tissuebridge.files import atomic_write
-from tissuebridge.report.page import Content, Notice, Section, Table, Text, Value, page_html
+from tissuebridge.report.page import Content, Notice, Section, Table, Text, Value, number_text, page_html
 from tissuebridge.report.spatial_plots import (
     coupling_picture,
     curve_picture,
@@ -67,20 +67,21 @@ class SpatialPage:
         content += _enrichment(tables["enrichment"])
         self._sections.append(Section(name, content))
 
-    def write(self, path: Path, more: Sequence[Section] = ()) -> None:
+    def write(self, path: Path, more: Sequence[Section] = (), before: Sequence[Section] = ()) -> None:
         """Writes the page.
 
         Args:
             path: The file.
             more: Stands behind the images, from `Checks.sections`.
+            before: Stands before them, from `group_sections`.
 
         Raises:
             StorageError: It could not be written.
         """
         with atomic_write(path) as file:
-            file.write(self.html(more).encode("utf-8"))
+            file.write(self.html(more, before).encode("utf-8"))
 
-    def html(self, more: Sequence[Section] = ()) -> str:
+    def html(self, more: Sequence[Section] = (), before: Sequence[Section] = ()) -> str:
         """The page."""
         intro: list[Content] = [Text(_HOW)]
         if self._left_out:
@@ -89,16 +90,17 @@ class SpatialPage:
             headings = "; ".join(section.heading for section in more)
             intro.append(Text(f"Behind the images, how far the numbers can be trusted: {headings}."))
         return page_html(
-            "How the cells lie to the tissue", [Section("How to read it", intro), *self._sections, *more]
+            "How the cells lie to the tissue",
+            [Section("How to read it", intro), *before, *self._sections, *more],
         )
 
 
 def _window(rows: Sequence[Row]) -> list[Content]:
     [row] = rows
     told = (
-        f"{_number(row['cells'])} cells ({row['cells_from']}) in {_number(row['area_mm2'])} mm² of tissue "
+        f"{number_text(row['cells'])} cells ({row['cells_from']}) in {number_text(row['area_mm2'])} mm² of tissue "
         f"({row['regions_from']}); "
-        f"{_number(row['excluded_mm2'])} mm² left out, {_number(row['cells_outside'])} cells outside."
+        f"{number_text(row['excluded_mm2'])} mm² left out, {number_text(row['cells_outside'])} cells outside."
     )
     nobody: list[Content] = (
         [Notice("No cell lies in the tissue: there is nothing to measure.")] if not row["cells"] else []
@@ -110,9 +112,9 @@ def _densities(rows: Sequence[Row]) -> Table:
     header = ["Cells", "in", "number", "area mm²", "per mm²", "95 % interval"]
     shown: list[list[Value]] = [
         [
-            str(row["class"]), str(row["region"]), int(row["cells"] or 0), _number(row["area_mm2"]),
-            _number(row["cells_per_mm2"]) if row["cells_per_mm2"] is not None else str(row["reason"]),
-            "–" if row["low"] is None else f"{_number(row['low'])} to {_number(row['high'])}",
+            str(row["class"]), str(row["region"]), int(row["cells"] or 0), number_text(row["area_mm2"]),
+            number_text(row["cells_per_mm2"]) if row["cells_per_mm2"] is not None else str(row["reason"]),
+            "–" if row["low"] is None else f"{number_text(row['low'])} to {number_text(row['high'])}",
         ]
         for row in rows
     ]  # fmt: skip
@@ -136,8 +138,8 @@ def _coupling(rows: Sequence[Row]) -> list[Content]:
     table: list[list[Value]] = [
         [
             str(row["class"]), str(row["structure"]), f"{100 * float(row['coupled_fraction'] or 0):.0f} %",
-            "–" if row["coupling_distance_um"] is None else _number(row["coupling_distance_um"]),
-            _number(row["p_maximum"]), str(row["null"]), _number(row["p_shift"]),
+            "–" if row["coupling_distance_um"] is None else number_text(row["coupling_distance_um"]),
+            number_text(row["p_maximum"]), str(row["null"]), number_text(row["p_shift"]),
         ]
         for row in seen.values()
     ]  # fmt: skip
@@ -153,7 +155,7 @@ def _curves(tests: Sequence[Row], functions: Sequence[Row]) -> list[Content]:
         pair = (
             str(test["class"]) if test["class"] == test["other"] else f"{test['class']} and {test['other']}"
         )
-        title = f"{test['function']} of {pair}: p = {_number(test['p_mad'])} ({test['null']})"
+        title = f"{test['function']} of {pair}: p = {number_text(test['p_mad'])} ({test['null']})"
         pictures.append(curve_picture(own, title))
     missing = [f"{row['class']} and {row['other']}: {row['reason']}" for row in tests if row["reason"]]
     return [*pictures, *([Text("Not tested: " + "; ".join(missing) + ".")] if missing else [])]
@@ -168,8 +170,8 @@ def _pairs(rows: Sequence[Row]) -> list[Content]:
     table: list[list[Value]] = [
         [
             str(row["class"]), str(row["other"]), str(row["region"]), f"{float(row['l_minus_r_um'] or 0):+.1f}",
-            _number(row["r_um"]), f"{_number(row['chance_low_um'])} to {_number(row['chance_high_um'])}",
-            _number(row["p_mad"]), _number(row["q_mad"]),
+            number_text(row["r_um"]), f"{number_text(row['chance_low_um'])} to {number_text(row['chance_high_um'])}",
+            number_text(row["p_mad"]), number_text(row["q_mad"]),
         ]
         for row in tested[:MOST_PAIRS]
     ]  # fmt: skip
@@ -178,14 +180,3 @@ def _pairs(rows: Sequence[Row]) -> list[Content]:
 
 def _enrichment(rows: Sequence[Row]) -> list[Content]:
     return [enrichment_picture(rows)] if rows else []
-
-
-def _number(value: object) -> str:
-    """A number as a person reads it."""
-    if value is None:
-        return "not defined"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -5,33 +5,24 @@ Rows and a `Tissue` come in, RGB pixels go out. Nothing of matplotlib's global s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import shapely
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from tissuebridge.report.curves import DARK, LIGHT, Colors, color_axes
+from tissuebridge.report.curves import Colors
+from tissuebridge.report.figures import PALETTE, SIZE_PX, figure_picture, legend
 from tissuebridge.report.page import Picture
 from tissuebridge.spatial.rows import Row
 from tissuebridge.spatial.tissue import Tissue
 
-PALETTE: Final = ("#2f66d0", "#d9541e", "#3a9a4a", "#9150b8", "#b08900", "#18939c", "#c0397b", "#70757d")
-"""Told apart by most eyes, on light and on dark; more classes begin anew."""
 MAX_POINTS: Final = 20_000
 """Of each class on the map; more are a sample, and the caption says so."""
-
-_WIDTH: Final = 520
-_HEIGHT: Final = 340
-
-Draw = Callable[[Any, Colors], None]
 
 
 def map_picture(tissue: Tissue) -> Picture:
@@ -60,11 +51,11 @@ def map_picture(tissue: Tissue) -> Picture:
                 rasterized=True,
             )
         axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="µm", ylabel="µm")
-        _legend(axes, colors)
+        legend(axes, colors)
 
     sampled = [name for name, points in tissue.cells.items() if len(points) > MAX_POINTS]
     more = f" Of {', '.join(sampled)} {MAX_POINTS:,} are shown." if sampled else ""
-    return _picture(draw, "Regions and cells", f"Regions and cells.{more}", (760, 560))
+    return figure_picture(draw, "Regions and cells", f"Regions and cells.{more}", (760, 560))
 
 
 def profile_picture(rows: Sequence[Row], region: str) -> Picture:
@@ -87,10 +78,10 @@ def profile_picture(rows: Sequence[Row], region: str) -> Picture:
         # A narrow band's interval may reach far beyond what is worth a look.
         known = [_of(row, "cells_per_mm2") for row in rows if row["cells_per_mm2"] is not None]
         axes.set_ylim(0, 1.6 * max([*known, 1e-9]))
-        _legend(axes, colors)
+        legend(axes, colors)
 
     caption = f"Infiltration at {region}: density in bands of distance, with 95 % intervals."
-    return _picture(draw, f"Cell densities by distance from the border of {region}", caption)
+    return figure_picture(draw, f"Cell densities by distance from the border of {region}", caption)
 
 
 def curve_picture(rows: Sequence[Row], title: str) -> Picture:
@@ -111,7 +102,7 @@ def curve_picture(rows: Sequence[Row], title: str) -> Picture:
     caption = (
         f"{title}. Above the band: nearer to each other than by chance. Dark band: at each r; light: at all."
     )
-    return _picture(draw, title, caption)
+    return figure_picture(draw, title, caption)
 
 
 def coupling_picture(rows: Sequence[Row]) -> Picture:
@@ -127,8 +118,8 @@ def coupling_picture(rows: Sequence[Row]) -> Picture:
         axes.set(xlabel="cells beyond chance, %")
         axes.set_xlim(left=0)
 
-    size = (_WIDTH, max(160, 60 + 34 * len(rows)))
-    return _picture(draw, "Coupled cells", "Share of cells that keep to a border beyond chance.", size)
+    size = (SIZE_PX[0], max(160, 60 + 34 * len(rows)))
+    return figure_picture(draw, "Coupled cells", "Share of cells that keep to a border beyond chance.", size)
 
 
 def enrichment_picture(rows: Sequence[Row]) -> Picture:
@@ -155,7 +146,7 @@ def enrichment_picture(rows: Sequence[Row]) -> Picture:
     caption = (
         "Neighbours of each pair of classes against chance, as z: orange more often, purple more seldom."
     )
-    return _picture(draw, "Neighbourhood enrichment", caption, (min(side + 80, 760), min(side, 680)))
+    return figure_picture(draw, "Neighbourhood enrichment", caption, (min(side + 80, 760), min(side, 680)))
 
 
 def agreement_picture(areas: Sequence[Row], row: Row) -> Picture:
@@ -185,7 +176,9 @@ def agreement_picture(areas: Sequence[Row], row: Row) -> Picture:
             "bands: 95 % intervals, of the mean blue."
         )
     )
-    return _picture(draw, f"Agreement of the counts of {name}", f"{name}: every disc is an area.{limits}")
+    return figure_picture(
+        draw, f"Agreement of the counts of {name}", f"{name}: every disc is an area.{limits}"
+    )
 
 
 def sensitivity_picture(rows: Sequence[Row]) -> Picture:
@@ -201,36 +194,14 @@ def sensitivity_picture(rows: Sequence[Row]) -> Picture:
                       markersize=3.5, linewidth=1.5)  # fmt: skip
         axes.set(xlabel="threshold above the lowest score", ylabel="cells left, %", ylim=(0, 105))
         axes.set_xticks(np.unique([_of(row, "moved") for row in rows]))
-        _legend(axes, colors)
+        legend(axes, colors)
 
-    return _picture(draw, "Cells left above a higher threshold", "Cells left as the threshold is moved up.")
+    return figure_picture(
+        draw, "Cells left above a higher threshold", "Cells left as the threshold is moved up."
+    )
 
 
 # ---- Drawing ---------------------------------------------------------------------------------------------
-
-
-def _picture(draw: Draw, alt: str, caption: str, size: tuple[int, int] = (_WIDTH, _HEIGHT)) -> Picture:
-    light, dark = (_drawn(draw, colors, size) for colors in (LIGHT, DARK))
-    return Picture(light, alt, caption, width=size[0], dark=dark)
-
-
-def _drawn(draw: Draw, colors: Colors, size: tuple[int, int]) -> NDArray[np.uint8]:
-    figure = Figure(
-        figsize=(size[0] / 100, size[1] / 100), dpi=200, facecolor=colors.paper, layout="constrained"
-    )
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor=colors.paper)
-    draw(axes, colors)
-    color_axes(axes, colors)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
-
-
-def _legend(axes: Any, colors: Colors) -> None:
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(
-            fontsize=7, frameon=False, labelcolor=colors.ink, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-        )
 
 
 def _path(polygon: Polygon) -> Path:

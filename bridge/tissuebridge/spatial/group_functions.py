@@ -107,37 +107,78 @@ def group_function_rows(
         "p" of one test of all groups, "test", "null", "q_project", "project_family"; "reason" for what is None.
     """
     settings = settings or SpatialSettings()
-    curves: dict[What, dict[str, dict[float, float]]] = {}
-    for row in functions:
-        if (case := str(row["case"])) in group_of and float(row["r_um"] or 0) >= settings.suppression_um:
-            what = str(row["function"]), str(row["class"]), str(row["other"])
-            own = curves.setdefault(what, {}).setdefault(case, {})
-            own[float(row["r_um"] or 0)] = np.pi * float(row["value_um"] or 0) ** 2
     rows: list[Row] = []
-    for (function, first, second), of_case in curves.items():
+    for (function, first, second), curves in group_curves(
+        functions, group_of, settings.suppression_um
+    ).items():
         about: Row = {"function": function, "class": first, "other": second}
-        rows += [about | row for row in _compared(of_case, group_of, settings)]
+        rows += [about | row for row in _compared(curves, settings)]
     return with_project_q(rows, "p", ("function", "class", "other"), "comparisons of functions")
 
 
-def _compared(
-    curves: Mapping[str, Mapping[float, float]], group_of: Mapping[str, str], settings: SpatialSettings
-) -> list[Row]:
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupCurves:
+    """One function of all patients, over the radii that all of them have.
+
+    Attributes:
+        names: Of the groups.
+        groups: int (patient,), the place of each one's group in `names`.
+        r: float64 (k,), um; none where patients have no radius in common.
+        k: float64 (patient, k), K, um^2.
+    """
+
+    names: tuple[str, ...]
+    groups: NDArray[np.intp]
+    r: NDArray[np.float64]
+    k: NDArray[np.float64]
+
+    def mean_l(self, group: int) -> NDArray[np.float64]:
+        """L of a group's mean K, (k,), um."""
+        mean: NDArray[np.float64] = np.sqrt(self.k[self.groups == group].mean(axis=0) / np.pi)
+        return mean
+
+
+def group_curves(
+    functions: Sequence[Row], group_of: Mapping[str, str], from_um: float
+) -> dict[What, GroupCurves]:
+    """What `group_function_rows` compares.
+
+    Args:
+        functions: From `case_functions`.
+        group_of: Patient to group; who is in none is left out.
+        from_um: The suppression distance: smaller radii are left out.
+    """
+    found: dict[What, dict[str, dict[float, float]]] = {}
+    for row in functions:
+        if (case := str(row["case"])) in group_of and float(row["r_um"] or 0) >= from_um:
+            what = str(row["function"]), str(row["class"]), str(row["other"])
+            own = found.setdefault(what, {}).setdefault(case, {})
+            own[float(row["r_um"] or 0)] = np.pi * float(row["value_um"] or 0) ** 2
+    names = tuple(sorted(set(group_of.values())))
+    curves = {}
+    for what, of_case in found.items():
+        r = np.array(sorted(set.intersection(*(set(curve) for curve in of_case.values()))))
+        k = np.array([[curve[float(at)] for at in r] for curve in of_case.values()])
+        groups = np.array([names.index(group_of[case]) for case in of_case])
+        curves[what] = GroupCurves(names, groups, r, k)
+    return curves
+
+
+def _compared(curves: GroupCurves, settings: SpatialSettings) -> list[Row]:
     """One function, a row for each pair of groups."""
-    names = sorted(set(group_of.values()))
-    r = np.array(sorted(set.intersection(*(set(curve) for curve in curves.values()))))
-    k = np.array([[curve[float(at)] for at in r] for curve in curves.values()])
-    groups = np.array([names.index(group_of[case]) for case in curves])
-    counts = np.bincount(groups, minlength=len(names))
-    reason = _why_not(dict(zip(names, counts.tolist(), strict=True)), len(r))
+    names = curves.names
+    counts = np.bincount(curves.groups, minlength=len(names))
+    reason = _why_not(dict(zip(names, counts.tolist(), strict=True)), len(curves.r))
     tested = None
     if not reason:
-        tested = permutation_test(k, groups, r, permutations=settings.simulations, seed=settings.seed)
+        tested = permutation_test(
+            curves.k, curves.groups, curves.r, permutations=settings.simulations, seed=settings.seed
+        )
     return [
         {
             "group": names[one], "other_group": names[other],
             "patients": int(counts[one]), "other_patients": int(counts[other]),
-            **(_difference(r, k[groups == one], k[groups == other]) if tested else _NO_DIFFERENCE),
+            **(_difference(curves, one, other) if tested else _NO_DIFFERENCE),
             "t": tested.t if tested else None, "p": tested.p.value if tested else None,
             "test": f"studentised, {tested.p.how}" if tested else None, "null": NULL if tested else None,
             "reason": reason,
@@ -155,8 +196,8 @@ def _why_not(counts: Mapping[str, int], radii: int) -> str | None:
     return None if radii else "patients have no radius in common: an image is too small"
 
 
-def _difference(r: NDArray[np.float64], k: NDArray[np.float64], other: NDArray[np.float64]) -> Row:
-    apart = np.sqrt(k.mean(axis=0) / np.pi) - np.sqrt(other.mean(axis=0) / np.pi)
+def _difference(curves: GroupCurves, one: int, other: int) -> Row:
+    r, apart = curves.r, curves.mean_l(one) - curves.mean_l(other)
     most = int(np.abs(apart).argmax())
     return {
         "largest_um": float(apart[most]), "at_um": float(r[most]),

@@ -53,6 +53,11 @@ def groups_of(path: Path | None, case_of: Mapping[str, str] | None) -> dict[str,
 
 
 _TEST: Final = ("class", "region", "from_um", "to_um")
+DENSITY: Final = "cells_per_mm2"
+BAND_DENSITY: Final = "cells_per_mm2 in bands"
+SHARE: Final = "share of cells"
+_COLUMNS: Final = {DENSITY: "cells_per_mm2", BAND_DENSITY: "cells_per_mm2", SHARE: "share"}
+"""Which of a patient's numbers a measure is."""
 
 
 def group_rows(cases: Sequence[Row], group_of: Mapping[str, str]) -> list[Row]:
@@ -70,29 +75,47 @@ def group_rows(cases: Sequence[Row], group_of: Mapping[str, str]) -> list[Row]:
     bands = [row for row in cases if row["from_um"] is not None]
     regions = [row for row in cases if row["from_um"] is None]
     rows: list[Row] = []
-    for measure, column, places, family in (
-        ("cells_per_mm2", "cells_per_mm2", regions, "comparisons of densities in regions"),
-        ("cells_per_mm2 in bands", "cells_per_mm2", bands, "comparisons of densities in bands"),
-        ("share of cells", "share", regions, "comparisons of shares"),
+    for measure, places, family in (
+        (DENSITY, regions, "comparisons of densities in regions"),
+        (BAND_DENSITY, bands, "comparisons of densities in bands"),
+        (SHARE, regions, "comparisons of shares"),
     ):
         found = [
             {"measure": measure, **dict(zip(_TEST, test, strict=True)), **pair}
-            for test, samples in _samples(places, column, group_of).items()
+            for test, samples in _samples(places, measure, group_of).items()
             for pair in compared(samples)
         ]
         rows += with_project_q(found, "p", _TEST, family)
     return rows
 
 
+def compared_values(
+    row: Row, cases: Sequence[Row], group_of: Mapping[str, str]
+) -> dict[str, NDArray[np.float64]]:
+    """What a row of `group_rows` compares: each group's values, float64 (patient,), of all groups of the test.
+
+    Args:
+        row: The row.
+        cases: Those that it is from.
+        group_of: Likewise.
+    """
+    test = _test_of(row)
+    return _samples([case for case in cases if _test_of(case) == test], str(row["measure"]), group_of)[test]
+
+
+def _test_of(row: Row) -> tuple[Value, ...]:
+    return tuple(row[name] for name in _TEST)
+
+
 def _samples(
-    cases: Sequence[Row], column: str, group_of: Mapping[str, str]
+    cases: Sequence[Row], measure: str, group_of: Mapping[str, str]
 ) -> dict[tuple[Value, ...], dict[str, NDArray[np.float64]]]:
     """Of each class and place, each group's values, patients without one left out; what nobody has is left out."""
     groups = sorted(set(group_of.values()))
     values: dict[tuple[Value, ...], dict[str, list[float]]] = {}
     for row in cases:
-        if (group := group_of.get(str(row["case"]))) and (value := row[column]) is not None:
-            own = values.setdefault(tuple(row[name] for name in _TEST), {name: [] for name in groups})
+        if (group := group_of.get(str(row["case"]))) and (value := row[_COLUMNS[measure]]) is not None:
+            own = values.setdefault(_test_of(row), {name: [] for name in groups})
             own[group].append(float(value))
     return {test: {name: np.array(one) for name, one in own.items()} for test, own in values.items()}
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tissuebridge.spatial.rows import Row
+from tissuebridge.spatial.groups import BAND_DENSITY, DENSITY
+from tissuebridge.spatial.rows import Row, Value
 
 TOLD_Q: Final = 0.05
 """Pairs of classes are told up to this; the table has all."""
+
+_WORDS: Final = {DENSITY: "cells per mm²", BAND_DENSITY: "cells per mm²"}
 
 
 def told(tables: Mapping[str, Sequence[Row]]) -> str:
@@ -68,34 +71,83 @@ def _pair(row: Row) -> str:
 def _compared(row: Row) -> str:
     """A comparison of groups, the effect before the p.
 
-    >>> row = {"measure": "share of cells", "class": "CD3", "region": "Tumor", "group": "a", "other_group": "b"}
-    >>> found = {"shift": 0.25, "shift_low": 0.1, "shift_high": 0.4, "p": 0.0123, "q_project": 0.05, "reason": None}
-    >>> _compared(row | found)
+    >>> row = {"measure": "share of cells", "class": "CD3", "region": "Tumor", "from_um": None}
+    >>> found = {"group": "a", "other_group": "b", "shift": 0.25, "shift_low": 0.1, "shift_high": 0.4, "p": 0.0123}
+    >>> _compared(row | found | {"q_project": 0.05, "reason": None})
     'CD3 in Tumor, share of cells: a against b: +0.25 (+0.1 to +0.4), p = 0.012, q = 0.05'
     """
-    what = (
-        f"{row['class']} in {row['region']}, {row['measure']}: {row['group']} against {row['other_group']}: "
-    )
-    if row["p"] is None:
-        return f"{what}{row['reason']}"
-    interval = (
-        row["reason"] if row["shift_low"] is None else f"{row['shift_low']:+.3g} to {row['shift_high']:+.3g}"
-    )
-    return f"{what}{row['shift']:+.3g} ({interval}), p = {_p(row['p'])}, q = {_p(row['q_project'])}"
+    return f"{compared_what(row)}: {shift_of(row)}" + ("" if row["p"] is None else f", {p_of(row)}")
 
 
 def _compared_functions(row: Row) -> str:
-    classes = row["class"] if row["class"] == row["other"] else f"{row['class']} to {row['other']}"
-    what = f"{row['function']} of {classes}: {row['group']} against {row['other_group']}: "
+    return f"{function_of(row)}: {difference_of(row)}" + ("" if row["p"] is None else f", {p_of(row)}")
+
+
+def compared_what(row: Row) -> str:
+    """What of patients a row of "groups" compares.
+
+    >>> band = {"class": "CD3", "region": "border of Tumor", "from_um": -50.0, "to_um": 0.0}
+    >>> compared_what(band | {"measure": "cells_per_mm2 in bands"})
+    'CD3 at the border of Tumor, -50 to 0 µm, cells per mm²'
+    """
+    where = f"in {row['region']}"
+    if row["from_um"] is not None:
+        where = f"at the {row['region']}, {row['from_um']:g} to {row['to_um']:g} µm"
+    return f"{row['class']} {where}, {measure_of(row)}"
+
+
+def measure_of(row: Row) -> str:
+    """Which of patients' numbers a row of "groups" compares, in words."""
+    return _WORDS.get(str(row["measure"]), str(row["measure"]))
+
+
+def shift_of(row: Row) -> str:
+    """How far two groups lie apart, or why that is not known: a row of "groups"."""
+    pair = f"{row['group']} against {row['other_group']}: "
     if row["p"] is None:
-        return f"{what}{row['reason']}"
-    return f"{what}{row['largest_um']:+.3g} µm at {row['at_um']:g} µm, p = {_p(row['p'])}, q = {_p(row['q_project'])}"
+        return f"{pair}{row['reason']}"
+    low, high = row["shift_low"], row["shift_high"]
+    interval = row["reason"] if low is None else f"{_signed(low)} to {_signed(high)}"
+    return f"{pair}{_signed(row['shift'])} ({interval})"
+
+
+def function_of(row: Row) -> str:
+    """Which function a row of "group_functions" compares.
+
+    >>> function_of({"function": "cross-L", "class": "CD3", "other": "CD20"})
+    'cross-L of CD3 to CD20'
+    """
+    classes = row["class"] if row["class"] == row["other"] else f"{row['class']} to {row['other']}"
+    return f"{row['function']} of {classes}"
+
+
+def difference_of(row: Row) -> str:
+    """Where two groups' functions differ most, or why that is not known: a row of "group_functions"."""
+    pair = f"{row['group']} against {row['other_group']}: "
+    if row["p"] is None:
+        return f"{pair}{row['reason']}"
+    return f"{pair}{_signed(row['largest_um'])} µm at {row['at_um']:g} µm"
+
+
+def p_of(row: Row) -> str:
+    """How likely a comparison of groups is by chance, alone and among all of its family."""
+    return f"p = {_p(row['p'])}, q = {_p(row['q_project'])}"
 
 
 def _density(row: Row) -> str:
     if row["cells_per_mm2"] is None:
         return "not defined"
     return f"{row['cells_per_mm2']:.1f} per mm² ({row['low']:.1f}-{row['high']:.1f})"
+
+
+def _signed(value: Value) -> str:
+    """How much more or less.
+
+    >>> _signed(-1386.7), _signed(0.0123456)
+    ('-1,387', '+0.0123')
+    """
+    number = float(value or 0)
+    return f"{number:+,.0f}" if abs(number) >= 1000 else f"{number:+.3g}"
 
 
 def _p(value: object) -> str:

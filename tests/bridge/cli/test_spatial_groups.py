@@ -73,6 +73,10 @@ def test_groups_of_patients_are_compared(source: Path, capsys: pytest.CaptureFix
         2,
         "studentised, 999 permutations",
     )
+    page = Path(told["page"]).read_text(encoding="utf-8")
+    assert "CD3 in Tumor, cells per mm²: drug against none: +20,000 (too few patients for an interval" in page
+    assert "L of CD3: drug against none: " in page
+    assert page.index("Groups of patients compared") < page.index("<h2>P1_a</h2>")
     assert "case_functions" not in tables
     with Path(told["paths"]["case_functions"]).open(encoding="utf-8", newline="") as file:
         assert {row["case"] for row in csv.DictReader(file)} == {*TREATED, *UNTREATED}
