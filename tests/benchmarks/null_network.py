@@ -1,21 +1,25 @@
-"""What everything beside the network costs: a 1x1 convolution through the whole way. By hand, never in CI.
+"""What everything beside the network costs, beside the peers' engines. By hand, never in CI.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/null_network.py IMAGES [--side 8192] [--rounds 3]
+    python tests/benchmarks/null_network.py IMAGES [--side 8192] [--rounds 3] [--model MODEL]
+        [--monai PYTHON] [--tiatoolbox PYTHON]
 
-Makes a tiled JPEG TIFF of the images of the folder IMAGES, side by side, and alternates in one process, on one thread:
-A: `pipeline.analyse` as far as label map and cells (polygons apart), B: MONAI's sliding-window inferer (where it is
-installed) on the same tiles, read by tifffile, with the label map alone. Prints CPU seconds per megapixel of the slide,
-with and without what the convolution itself takes, their medians, and the peak memory above the imports.
+Makes a tiled JPEG TIFF of the images of the folder IMAGES, side by side, and lets each engine take its turn, in a
+process of its own on one thread (`engines.py`): ours as far as label map and cells (polygons apart), MONAI's
+sliding-window inferer and TIAToolbox's engine as far as the label map, with the same network and halo; PYTHON is one
+where the peer is installed. The network is a 1x1 convolution, so that the rest shows, or MODEL's. Prints CPU seconds
+per megapixel of the slide, for ours also without what the network itself took, memory above the imports, and ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,15 @@ import torch
 from numpy.typing import NDArray
 from pipeline_over_forward import mosaic
 
-from tissuebridge import pipeline
-from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse
+from tissuebridge.pipeline import DEFAULT_TILE_SIZE
 from tissuebridge.predictor.base import ModelDescription, Prediction
-from tissuebridge.project.folder import open_image
+from tissuebridge.predictor.local import LocalPredictor
+from tissuebridge.tiles import halo_px
+from tissuemodel.inference import normalise
+from tissuemodel.network import fuse
 
 REGIONS, CELLS, REACH, PIXEL_UM = 5, 2, 96, 0.25
+PEERS_TILE = 1024
 
 
 class NullNetwork:
@@ -62,47 +69,38 @@ class NullNetwork:
         return self
 
 
-def ours(path: Path, network: NullNetwork) -> Callable[[], float]:
-    """The whole way up to label map and cells; gives the CPU seconds until then."""
+class PeersNetwork(torch.nn.Module):
+    """A model's network as somebody would give it to a peer: pixels in, maps out, nothing folded."""
 
-    def run() -> float:
-        image, marks = open_image(path, PIXEL_UM).images[0], []
-        concluded = pipeline.analysis_of
+    def __init__(self, predictor: LocalPredictor) -> None:
+        super().__init__()
+        config = predictor.checkpoint.config
+        self.network = predictor.checkpoint.network.eval()
+        self.mean, self.std = (torch.tensor([values]) for values in config.statistics)
 
-        def marked(*given: Any) -> Any:
-            marks.append(time.process_time())
-            return concluded(*given)
-
-        pipeline.analysis_of = marked
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                begin = time.process_time()
-                options = AnalysisOptions(tile_size=DEFAULT_TILE_SIZE, skip_glass=False)
-                analyse(image, network, journal_dir=Path(folder), options=options)
-        finally:
-            pipeline.analysis_of = concluded
-        return float(marks[0] - begin)
-
-    return run
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps = self.network(normalise(pixels, self.mean, self.std))
+        return torch.cat([*([fuse(maps.regions)] if maps.regions else []), *maps.heat[:1]], dim=1)
 
 
-def monai(path: Path, network: NullNetwork) -> Callable[[], float] | None:
-    """MONAI's inferer with the same halo, the label map by argmax; None where it is not installed."""
-    try:
-        from monai.inferers import sliding_window_inference
-    except ImportError:
-        return None
+def traced(predictor: LocalPredictor | NullNetwork, path: Path) -> None:
+    """Writes the network for processes that know no tissuebridge."""
+    network = predictor if isinstance(predictor, NullNetwork) else PeersNetwork(predictor)
+    with torch.inference_mode():
+        torch.jit.trace(network.__call__, torch.zeros(1, 3, 256, 256), check_trace=False).save(str(path))
 
-    @torch.inference_mode()
-    def run() -> float:
-        begin = time.process_time()
-        pixels = torch.from_numpy(tifffile.imread(path)).permute(2, 0, 1)[None].float()
-        overlap = 2 * REACH / DEFAULT_TILE_SIZE
-        maps = sliding_window_inference(pixels, (DEFAULT_TILE_SIZE,) * 2, 1, network, overlap=overlap)
-        maps[0, :REGIONS].argmax(0).to(torch.uint8).numpy()
-        return time.process_time() - begin
 
-    return run
+def turn(python: str, engine: str, slide: Path, network: Path, more: list[str]) -> dict[str, float]:
+    """An engine's figures, from a process of its own."""
+    environment = os.environ | dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+    )
+    command = [python, str(Path(__file__).with_name("engines.py")), engine, str(slide), str(network), *more]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise SystemExit(f"{engine}: {found.stderr[-3000:]}")
+    figures: dict[str, float] = json.loads(found.stdout.strip().splitlines()[-1])
+    return figures
 
 
 def main() -> None:
@@ -112,39 +110,55 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--tile-size", type=int, default=DEFAULT_TILE_SIZE)
+    parser.add_argument("--monai", metavar="PYTHON")
+    parser.add_argument("--tiatoolbox", metavar="PYTHON")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    megapixels, network = asked.side**2 / 1e6, NullNetwork()
+    predictor = LocalPredictor.load(asked.model) if asked.model else NullNetwork()
+    model, megapixels = predictor.description, asked.side**2 / 1e6
+    halo = halo_px(model.reach, [um / model.pixel_size_um for um in model.min_distance_um], model.stride)
+    classes = max(len(model.region_classes), 1)
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "slide.tif"
-        slide = cv2.GaussianBlur(mosaic(asked.images, asked.side), (0, 0), 3)
-        tifffile.imwrite(path, slide, tile=(512, 512), compression="jpeg", compressionargs={"level": 85})
-        del slide
-        ways = {"ours": ours(path, network), "MONAI": monai(path, network)}
-        seconds: dict[str, list[float]] = {}
-        for turn in range(asked.rounds):
-            for way, run in ways.items():
-                if run is None:
+        slide, network = Path(name) / "slide.tif", Path(name) / "network.pt"
+        pixels = cv2.GaussianBlur(mosaic(asked.images, asked.side), (0, 0), 0.1 if asked.model else 3)
+        tifffile.imwrite(slide, pixels, tile=(512, 512), compression="jpeg", compressionargs={"level": 85})
+        del pixels
+        traced(predictor, network)
+        own = ["--tile", str(asked.tile_size), *(["--model", str(asked.model)] if asked.model else [])]
+        peers = ["--tile", str(PEERS_TILE), "--halo", str(halo), "--classes", str(classes)]
+        ways = {
+            "ours": (sys.executable, own),
+            "monai": (asked.monai, peers),
+            "tiatoolbox": (asked.tiatoolbox, peers),
+        }
+        found: dict[str, list[dict[str, float]]] = {}
+        for number in range(asked.rounds):
+            for way, (python, more) in ways.items():
+                if python is None:
                     continue
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                network.seconds = 0.0
-                took = run()
-                peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-                seconds.setdefault(way, []).append(took / megapixels)
-                beyond = (
-                    f", {(took - network.seconds) / megapixels:.4f} beyond the network"
-                    if way == "ours"
-                    else ""
-                )
+                figures = turn(python, way, slide, network, more)
+                found.setdefault(way, []).append(figures)
                 print(
-                    f"round {turn}: {way:6} {took / megapixels:.4f} CPU-s/Mpx{beyond}, peak {peak:+.0f} MiB",
+                    f"round {number}: {way:10} {figures['cpu'] / megapixels:.4f} CPU-s/Mpx, "
+                    f"{figures['seconds']:.0f} s, {figures['peak_mib']:.0f} MiB",
                     flush=True,
                 )
-    medians = {way: statistics.median(values) for way, values in seconds.items()}
-    print(", ".join(f"{way} {median:.4f} CPU-s/Mpx" for way, median in medians.items()))
-    if "MONAI" in medians:
-        print(f"MONAI / ours: {medians['MONAI'] / medians['ours']:.2f}")
+    told(found, megapixels)
+
+
+def told(found: dict[str, list[dict[str, float]]], megapixels: float) -> None:
+    """Medians, spread and ratios."""
+    own = statistics.median(figures["cpu"] for figures in found["ours"])
+    for way, rounds in found.items():
+        cpu = sorted(figures["cpu"] / megapixels for figures in rounds)
+        print(
+            f"{way:10} {statistics.median(cpu):.4f} CPU-s/Mpx ({cpu[0]:.4f} to {cpu[-1]:.4f}), "
+            f"{max(figures['peak_mib'] for figures in rounds):.0f} MiB above the imports, "
+            f"{statistics.median(cpu) * megapixels / own:.2f} times ours"
+        )
+    beyond = statistics.median(figures["cpu"] - figures["network"] for figures in found["ours"])
+    print(f"ours without the network's own time: {beyond / megapixels:.4f} CPU-s/Mpx")
 
 
 if __name__ == "__main__":
