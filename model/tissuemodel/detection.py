@@ -9,14 +9,17 @@ local).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+_AT_ONCE: Final = 512
+"""Pixels whose discs are looked at together: neighbours, which the cache holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,27 +114,48 @@ def peaks(
     # A peak is the maximum of every square inside its disc. A square's maximum is cheap, and leaves few pixels.
     found = heat >= cv2.dilate(heat, np.ones((2 * half_side + 1, 2 * half_side + 1), np.uint8))
     found &= heat >= np.float32(floor)
-    rows, cols = np.nonzero(found)
+    rows, cols = np.divmod(np.flatnonzero(found), heat.shape[1])
     # Nothing from outside the array takes part: -inf is never higher than a peak.
     padded = cv2.copyMakeBorder(heat, *(reach,) * 4, cv2.BORDER_CONSTANT, value=-np.inf)
-    flat, width = padded.ravel(), padded.shape[1]
-    place = (rows + reach) * width + cols + reach
-    height = flat[place]
-    for row, col in _disc(radius_px):
-        other = flat[place + (row * width + col)]
-        stays = other < height if (row, col) < (0, 0) else other <= height
-        if not stays.all():
-            place, height = place[stays], height[stays]
-    rows, cols = np.divmod(place, width)
+    place = (rows + reach) * padded.shape[1] + cols + reach
+    before, after = _disc(radius_px, half_side)
+    # The pixel to the left alone settles plateaus, of which each pixel is its square's maximum.
+    place = place[_highest(padded, place, before[:1], after[:0])]
+    place = place[_highest(padded, place, before, after)]
+    rows, cols = np.divmod(place, padded.shape[1])
     return rows - reach, cols - reach
 
 
-def _disc(radius_px: float) -> list[tuple[int, int]]:
-    """Where a disc's pixels lie from its centre, the nearest first: those settle most, plateaus at once."""
-    reach, square = disc_reach(radius_px), max(radius_px, 1.0) ** 2
-    steps = itertools.product(range(-reach, reach + 1), repeat=2)
-    near = [(row, col) for row, col in steps if 0 < row**2 + col**2 <= square]
-    return sorted(near, key=lambda step: step[0] ** 2 + step[1] ** 2)
+def _disc(radius_px: float, half_side: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where a disc's pixels lie from its centre: those before it in row order, and those after it.
+
+    The first is the one to the left. Of those after the centre, the ones within the square are left out.
+
+    Returns:
+        Two arrays (n, 2), rows and columns.
+    """
+    reach = disc_reach(radius_px)
+    steps = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
+    steps = steps[(steps**2).sum(axis=1) <= max(radius_px, 1.0) ** 2]
+    centre = len(steps) // 2
+    after = steps[centre + 1 :]
+    return steps[:centre][::-1], after[np.abs(after).max(axis=1) > half_side]
+
+
+def _highest(
+    padded: NDArray[np.float32], place: NDArray[np.intp], before: NDArray[np.intp], after: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Which pixels are higher than all those before them, and no lower than those after."""
+    flat, width = padded.ravel(), padded.shape[1]
+    steps = np.concatenate([before, after]) @ np.array([width, 1])
+    stays = np.empty(len(place), np.bool_)
+    for start in range(0, len(place), _AT_ONCE):
+        some = place[start : start + _AT_ONCE]
+        around, height = flat.take(some[:, None] + steps, mode="clip"), flat[some, None]
+        stays[start : start + _AT_ONCE] = (around[:, : len(before)] < height).all(axis=1) & (
+            around[:, len(before) :] <= height
+        ).all(axis=1)
+    return stays
 
 
 def disc_reach(radius_px: float) -> int:
