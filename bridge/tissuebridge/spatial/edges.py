@@ -3,7 +3,7 @@
 For a pair at distance d with the offset h = y - x, in a window W:
 
 - translation (Ohser 1983, https://doi.org/10.1080/02331888308801687): e = |W| / |W intersected with W moved by h|. In
-  rectangles a product; in polygons the area is computed exactly on a polar grid of offsets and interpolated;
+  rectangles a product; in polygons from a table over angle and length (`covariance`);
 - isotropic (Ripley 1977, https://doi.org/10.1111/j.2517-6161.1977.tb01615.x): e = 1 / (share of the circle round x
   through y that lies in W), exact in any polygon. An edge that leaves the disc is where the circle, counter-clockwise,
   enters the window, and one that comes into the disc is where it leaves it, so the arc inside is a signed sum of
@@ -21,20 +21,17 @@ from typing import Final
 
 import numpy as np
 import shapely
-import shapely.affinity
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.spatial.borders import edges_of
+from tissuebridge.spatial.covariance import Covariance
 from tissuebridge.spatial.window import Window
 
 MAX_WEIGHT: Final = 100.0
 
-_ANGLES: Final = 181
-_RADII: Final = 13
 _MAX_EDGES: Final = 1000
-"""Windows with more edges are simplified for the corrections, until this many are left."""
+"""Windows with more edges are simplified for the isotropic correction, until this many are left."""
 _AT_ONCE: Final = 2_000_000
 """Pairs of a circle and an edge that are looked at together."""
 
@@ -76,9 +73,7 @@ class EdgeWeights:
             left, top, right, bottom = self.window.area.bounds
             common = np.maximum(np.array([right - left, bottom - top]) - np.abs(offsets), 0).prod(axis=1)
         else:
-            # The area in common is the same for an offset and its opposite: half a turn is enough.
-            angle = np.arctan2(offsets[:, 1], offsets[:, 0]) % np.pi
-            common = self._covariance.ev(angle, np.hypot(offsets[:, 0], offsets[:, 1]))
+            common = self._covariance.at(offsets)
         area = self.window.area_um2
         return np.asarray(np.clip(area / np.maximum(common, area / MAX_WEIGHT), 1, MAX_WEIGHT))
 
@@ -126,17 +121,8 @@ class EdgeWeights:
         return self.window.border_distance(centres) - 1.0
 
     @cached_property
-    def _covariance(self) -> RectBivariateSpline:
-        """|W and W moved by h| over angle and length of h, um^2."""
-        outline = simplified(self.window.area, _MAX_EDGES)
-        angles, radii = np.linspace(0, np.pi, _ANGLES), np.linspace(0, self.r_max_um, _RADII)
-        steps = np.stack([np.cos(angles), np.sin(angles)], axis=1)[:-1, None, :] * radii[None, 1:, None]
-        moved = [shapely.affinity.translate(outline, x, y) for x, y in steps.reshape(-1, 2)]
-        common = shapely.area(shapely.intersection(outline, moved)).reshape(_ANGLES - 1, _RADII - 1)
-        table = np.full((_ANGLES, _RADII), outline.area)
-        table[:-1, 1:] = common
-        table[-1, 1:] = common[0]
-        return RectBivariateSpline(angles, radii, table * (self.window.area_um2 / outline.area), kx=1, ky=3)
+    def _covariance(self) -> Covariance:
+        return Covariance.of(self.window.area, self.r_max_um)
 
     @cached_property
     def _edges(self) -> NDArray[np.float64]:
