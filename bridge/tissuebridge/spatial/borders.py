@@ -43,6 +43,7 @@ _MIN_PIECES: Final = 2048
 
 _AT_ONCE: Final = 200_000
 """Points looked up together, so that memory does not grow with the cells."""
+_FEW: Final = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,9 @@ class Border:
         reach_um = float(np.hypot(NEAR_UM + FAR_TOLERANCE_UM, self._half_um))
         for k in (min(k, self._ends.n) for k in _NEIGHBOURS):
             ranks = range(done + 1, k + 1)
-            end_um, end = self._ends.query(points[left], ranks, distance_upper_bound=reach_um, workers=-1)
+            end_um, end = self._ends.query(
+                points[left], ranks, distance_upper_bound=reach_um, workers=_workers(len(left))
+            )
             others_um = np.sqrt(np.maximum(end_um**2 - self._half_um**2, 0))
             for column in range(k - done):
                 # Only ends within reach: the others are at infinity.
@@ -109,7 +112,7 @@ class Border:
         else:
             found[left] = self._by_boxes(points[left])
         if len(far := np.flatnonzero(np.isinf(found))):
-            found[far] = self._far.query(points[far] @ _TURNED, workers=-1)[0]
+            found[far] = self._far.query(points[far] @ _TURNED, workers=_workers(len(far)))[0]
         return found
 
     def _to_ends(self, points: NDArray[np.float64], ends: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -189,6 +192,11 @@ def _cut(pieces: NDArray[np.float64], longest_um: float) -> NDArray[np.float64]:
 def _tree(points: NDArray[np.float64]) -> KDTree:
     """A tree whose nodes halve space: along an outline far points then find their nearest in a tenth of the time."""
     return KDTree(points, balanced_tree=False, compact_nodes=False)
+
+
+def _workers(n: int) -> int:
+    """Threads for the look-up of so many points: few are found before threads have started."""
+    return -1 if n > _FEW else 1
 
 
 def _distinct(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
