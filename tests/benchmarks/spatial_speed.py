@@ -3,8 +3,9 @@
     python tests/benchmarks/spatial_speed.py [--million]
 
 Cross-K with the translation correction of n + n cells at a density that gives about 30 neighbours within the largest
-radius, in a rectangle and in a polygon with a hole; spatstat's Kcross of the same sizes in a rectangle. Before, K of
-few cells beside astropy and pointpats, where they are installed. With --million also 10^6 cells, with the peak memory.
+radius, in a rectangle and in a polygon with a hole. Before, K of few cells beside astropy and pointpats, and cross-K
+and K in a rectangle beside spatstat, alternately, where they are installed. With --million also 10^6 cells, with the
+peak memory. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -31,17 +32,22 @@ PER_MM2 = 4000
 REACH_UM = float(np.sqrt(30 / (np.pi * PER_MM2 / 1e6)))
 R = np.linspace(0, REACH_UM, 65)[1:]
 
+FINE = np.linspace(0, REACH_UM, 513)
+"""As many radii as spatstat takes by default."""
+
 SPATSTAT = """
 suppressMessages(library(spatstat.explore)); suppressMessages(library(spatstat.random))
-for (n in c(1e4, 1e5)) {
-  side <- sqrt(n / %(density)g)
-  X <- superimpose(a = runifpoint(n, owin(c(0, side), c(0, side))), b = runifpoint(n, owin(c(0, side), c(0, side))))
-  t <- system.time(Kcross(X, "a", "b", r = seq(0, %(reach)g, length.out = 513), correction = "translate"))
-  cat(sprintf("spatstat Kcross translation, %%g + %%g cells: %%.2f s\\n", n, n, t[["elapsed"]]))
-  t <- system.time(Kest(X, r = seq(0, %(reach)g, length.out = 513), correction = "isotropic", nlarge = Inf))
-  cat(sprintf("spatstat Kest isotropic, %%g cells: %%.2f s\\n", 2 * n, t[["elapsed"]]))
+given <- as.numeric(commandArgs(trailingOnly = TRUE))
+n <- given[1]; side <- given[2]; r <- seq(0, given[3], length.out = 513); W <- owin(c(0, side), c(0, side))
+X <- superimpose(a = runifpoint(n, W), b = runifpoint(n, W))
+for (i in 1:2) {
+  cross <- system.time(suppressWarnings(Kcross(X, "a", "b", r = r, correction = "translate")))
+  single <- system.time(Kest(X, r = r, correction = "isotropic", nlarge = Inf))
 }
+for (t in list(cross, single)) cat(t[["user.self"]] + t[["sys.self"]], "\\n")
 """
+"""Prints the CPU-s of the second time, when all is loaded. Of more than 46,340 points of each class, R warns that their
+product is no integer."""
 
 
 def windows(n: int) -> list[Window]:
@@ -89,9 +95,36 @@ def beside_peers(n: int, rounds: int = 3) -> None:
         print(f"K of {n:,} cells, {way}: {median:.3f} CPU-s, {median / own:.0f} times ours", flush=True)
 
 
+def beside_spatstat(n: int, rounds: int = 5) -> None:
+    """Cross-K of n + n cells and K of all of them in a rectangle, and by R's spatstat; alternately, one thread each."""
+    [window, _] = windows(n)
+    random = np.random.default_rng(0)
+    a, b = window.sample(n, random), window.sample(n, random)
+    both = np.concatenate([a, b])
+    size = [str(n), str(float(np.sqrt(window.area_um2))), str(REACH_UM)]
+    seconds: list[tuple[float, ...]] = []
+    for _ in range(rounds):
+        started = process_time()
+        ripley_k(a, window, FINE, b, correction=Correction.TRANSLATION)
+        middle = process_time()
+        ripley_k(both, window, FINE, correction=Correction.ISOTROPIC)
+        own = middle - started, process_time() - middle
+        told = subprocess.run(["Rscript", "-e", SPATSTAT, *size], check=True, capture_output=True, text=True)
+        seconds.append((*own, *map(float, told.stdout.split())))
+    cross, single, their_cross, their_single = (statistics.median(one) for one in zip(*seconds, strict=True))
+    for what, ours, theirs in (
+        (f"cross-K translation, {n:,} + {n:,} cells", cross, their_cross),
+        (f"K isotropic, {2 * n:,} cells", single, their_single),
+    ):
+        print(f"{what}: {ours:.2f} CPU-s, spatstat {theirs:.2f}, {ours / theirs:.2f} of it", flush=True)
+
+
 def main(sizes: list[int]) -> None:
     for n in (5_000, 10_000):
         beside_peers(n)
+    if shutil.which("Rscript"):
+        for n in (10_000, 100_000):
+            beside_spatstat(n)
     for n in sizes:
         for window in windows(n):
             random = np.random.default_rng(0)
@@ -108,9 +141,6 @@ def main(sizes: list[int]) -> None:
                 )
             timed(f"g translation, {n:,} cells, {window.name}", pair_correlation, a, window, R)
             timed(f"G, {n:,} cells, {window.name}", nearest_g, a, window, R)
-    if shutil.which("Rscript"):
-        script = SPATSTAT % {"density": PER_MM2 / 1e6, "reach": REACH_UM}
-        subprocess.run(["Rscript", "-e", script], check=True)
 
 
 if __name__ == "__main__":
