@@ -157,14 +157,14 @@ class NullNetwork:
         # The widest filter reaches exactly as far as promised, and weighs enough to move borders and peaks.
         far = [_mean(_mean(like, self.description.reach - 8), 8) for like in likeness]
         odds = np.stack(near) + 2 * np.stack(far)
-        log_probabilities = np.log(odds + 1e-3) - np.log((odds + 1e-3).sum(axis=0))
+        logits = np.log(odds + 1e-3) - np.log((odds + 1e-3).sum(axis=0))
         heat = np.zeros((len(self.description.cell_classes), *tile.shape[:2]), np.float32)
         for index in range(len(heat)):
             like = np.exp(-(((tile - CELL_COLORS[index]) / 70) ** 2).sum(axis=2))
             heat[index] = (
                 cv2.GaussianBlur(like, (11, 11), 2.0, borderType=cv2.BORDER_CONSTANT) + 0.3 * far[index]
             )
-        return log_probabilities.astype(np.float32), heat
+        return logits.astype(np.float32), heat
 
 
 def _mean(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:

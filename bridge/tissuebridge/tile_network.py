@@ -56,7 +56,7 @@ class NetworkTiles:
         _check_finite(work.image_name, batch, prediction, model)
         for place, tile in enumerate(batch):
             core = tile.core.clipped(work.grid.height, work.grid.width)
-            labels = _core_labels(work, tile, core, prediction.log_probabilities[place], model)
+            labels = _core_labels(work, tile, core, prediction.logits[place], model)
             found = _core_peaks(work, tile, core, prediction.heat[place], model)
             yield core, labels, found
 
@@ -65,7 +65,7 @@ def _check_finite(
     image_name: str, batch: Sequence[Tile], prediction: Prediction, model: ModelDescription
 ) -> None:
     """Stops NaN and infinity before they become a result; one sum tells whether to look closer."""
-    for maps in (prediction.log_probabilities, prediction.heat):
+    for maps in (prediction.logits, prediction.heat):
         with np.errstate(invalid="ignore", over="ignore"):
             looks_finite = bool(np.isfinite(maps.sum()))
         for place in range(0 if looks_finite else len(batch)):
@@ -77,7 +77,7 @@ def _check_finite(
 
 
 def _core_labels(
-    work: Work, tile: Tile, core: Window, log_probabilities: NDArray[np.float32], model: ModelDescription
+    work: Work, tile: Tile, core: Window, logits: NDArray[np.float32], model: ModelDescription
 ) -> NDArray[np.uint8]:
     """The core's labels; the mode filter sees one pixel round it, clipped to the grid."""
     classes = len(model.region_classes)
@@ -85,7 +85,7 @@ def _core_labels(
         return np.full((core.height, core.width), IGNORE_LABEL, np.uint8)
     seen = core.grown(1 if model.mode_filter else 0).shared(tile.context)
     seen = seen.clipped(work.grid.height, work.grid.width)
-    labels = argmax_labels(log_probabilities[(slice(None), *seen.slices(tile.context))])
+    labels = argmax_labels(logits[(slice(None), *seen.slices(tile.context))])
     if not work.area.is_everything:
         labels[~work.area.within(seen)] = IGNORE_LABEL
     if model.mode_filter:

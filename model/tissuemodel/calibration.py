@@ -125,10 +125,10 @@ def maps_of(infer: Inference, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint
         uint8 (row, col), index of the region class (0 without any); (class, row, col), unclamped.
     """
     height, width = image.shape[:2]
-    log_p, heat = infer(_padded(image, infer.config)[None])
-    if not log_p.shape[1]:
+    logits, heat = infer(_padded(image, infer.config)[None])
+    if not logits.shape[1]:
         return np.zeros((height, width), np.uint8), np.ascontiguousarray(heat[0, :, :height, :width])
-    labels = log_p[0].argmax(axis=0)[:height, :width].astype(np.uint8)
+    labels = logits[0].argmax(axis=0)[:height, :width].astype(np.uint8)
     return labels, np.ascontiguousarray(heat[0, :, :height, :width])
 
 

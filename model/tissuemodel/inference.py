@@ -1,4 +1,4 @@
-"""A trained network, made ready to be asked: pixels in, fused log-probabilities and heat maps out.
+"""A trained network, made ready to be asked: pixels in, fused logits and heat maps out.
 
 Comes in from `checkpoint`; used by the bridge's predictor and by `training` to choose thresholds.
 """
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tissuemodel.config import ModelConfig
+from tissuemodel.fusion import fuse, fuse_heat, heat_heights, planes
 from tissuemodel.labels import ChannelStatistics
-from tissuemodel.network import Maps, MultitaskUNet, fuse, fuse_heat, heat_heights
+from tissuemodel.network import Maps, MultitaskUNet
 from tissuemodel.openvino_network import OpenVinoNetwork
 from tissuemodel.quantised import input_ranges, quantised
 
@@ -135,9 +136,9 @@ class Inference:
             pixels: uint8 (B, H, W, 3), sides multiples of the stride.
 
         Returns:
-            Log-probabilities of the regions (B, class, H, W) and heat maps (B, class, H, W), each fused over the
-            scales where the configuration says so; heat that is not fused is unclamped. A task without classes
-            gives an axis of length 0.
+            Logits of the regions (B, class, H, W) and heat maps (B, class, H, W), each fused over the scales where the
+            configuration says so; heat that is not fused is unclamped. A task without classes gives an axis of
+            length 0.
 
         Raises:
             ValueError: Each image has its own statistics, and `for_image` was not asked; or `quantised` was not.
@@ -148,9 +149,9 @@ class Inference:
         empty = normalised.new_zeros((len(normalised), 0, *normalised.shape[-2:]))
         scales = None if self.config.inference.fusion else 1
         # What comes after the network is few numbers a pixel, and decides: in full precision.
-        regions = fuse([level.float() for level in maps.regions], scales) if maps.regions else empty
+        regions = fuse([level.float() for level in maps.regions[:scales]]) if maps.regions else empty
         heat = self._heat([level.float() for level in maps.heat]) if maps.heat else empty
-        return regions.float().contiguous().cpu().numpy(), heat.float().contiguous().cpu().numpy()
+        return planes(regions), planes(heat)
 
     def _heat(self, levels: list[Tensor]) -> Tensor:
         if not self.config.inference.cell_fusion:

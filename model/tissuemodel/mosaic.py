@@ -1,6 +1,6 @@
 """From region probabilities to a label map: the most probable class, then the 3x3 mode filter.
 
-Stands behind the network: log-probabilities of a tile's core (and one px round it) come in, labels go to the
+Stands behind the network: logits of a tile's core (and one px round it) come in, labels go to the
 bridge's journal. Nothing here looks farther than one pixel.
 """
 
@@ -17,14 +17,14 @@ from tissuemodel.labels import IGNORE_LABEL
 _ROWS: Final = 32
 
 
-def argmax_labels(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+def argmax_labels(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The most probable class of each pixel; of equal ones the first.
 
     A running maximum over the classes: one pass each over two small arrays, several times faster than argmax
     along the first axis.
 
     Args:
-        log_probabilities: float32 (class, row, col), at least one class and fewer than `IGNORE_LABEL`; any
+        logits: float32 (class, row, col), at least one class and fewer than `IGNORE_LABEL`; any
             increasing function of the probabilities will do.
 
     Returns:
@@ -33,10 +33,10 @@ def argmax_labels(log_probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     >>> argmax_labels(np.log(np.array([[[0.2, 0.5]], [[0.8, 0.5]]], np.float32)))
     array([[1, 0]], dtype=uint8)
     """
-    labels = np.zeros(log_probabilities.shape[1:], np.uint8)
+    labels = np.zeros(logits.shape[1:], np.uint8)
     # A few rows at a time stay in the cache over all classes: 1.9 times faster than whole maps.
     for row in range(0, len(labels), _ROWS):
-        part, rows = labels[row : row + _ROWS], log_probabilities[:, row : row + _ROWS]
+        part, rows = labels[row : row + _ROWS], logits[:, row : row + _ROWS]
         best = rows[0]
         for index in range(1, len(rows)):
             higher = rows[index] > best

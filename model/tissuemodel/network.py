@@ -5,10 +5,8 @@ Comes in from `config` and the number of classes, goes to `training` and `infere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +17,6 @@ from tissuemodel.config import NetworkConfig
 
 PAPER_WIDTHS = (24, 48, 96, 192, 384)
 COMPACT_WIDTHS = (16, 32, 64, 128)
-
-MIN_FUSED_HEAT: Final = 1e-3
-"""Less heat than this counts as this in a product. A smaller one would make the root so steep there that the
-rounding of float32 could be seen in the result; with four scales one that sees nothing leaves at most 0.18."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,66 +73,6 @@ class MultitaskUNet(nn.Module):
         if self.config.heat_activation == "sigmoid":
             heat = [torch.sigmoid(level) for level in heat]
         return Maps(regions, heat)
-
-
-def fuse(logits: list[Tensor], scales: int | None = None) -> Tensor:
-    """Multi-scale fusion (MF, section IV-H): the product of the scales' class probabilities, renormalised.
-
-    The sum of log p and one log-softmax is the renormalised product: the same argmax as the paper's "multiply, then
-    softmax", and a probability that means something.
-
-    Args:
-        logits: (B, class, H / 2^i, W / 2^i), full size first.
-        scales: How many of them to multiply; None for all, 1 for no fusion.
-
-    Returns:
-        (B, class, H, W), log-probabilities.
-
-    >>> even = torch.zeros(1, 2, 4, 4)
-    >>> fuse([even, even[..., ::2, ::2]]).exp()[0, :, 0, 0].tolist()
-    [0.5, 0.5]
-    """
-    total = functional.log_softmax(logits[0], dim=1)
-    for level in logits[1:scales]:
-        up = functional.interpolate(
-            functional.log_softmax(level, dim=1), size=total.shape[-2:], mode="bilinear", align_corners=False
-        )
-        total = total + up
-    return functional.log_softmax(total, dim=1)
-
-
-def fuse_heat(heat: list[Tensor], heights: Sequence[float]) -> Tensor:
-    """Multi-scale fusion of cells (METHOD's option; the paper fuses regions alone): the geometric mean of the scales.
-
-    A mean of logarithms needs positive numbers, and the paper's linear heat maps have others: each map is clamped at
-    `MIN_FUSED_HEAT` first. So the fused map is never below it, and peaks are looked for on that map.
-
-    Args:
-        heat: (B, class, H / 2^i, W / 2^i), full size first.
-        heights: What each scale's heat is divided by: 1 for max pooling; see `heat_heights`.
-
-    Returns:
-        (B, class, H, W), at least `MIN_FUSED_HEAT`.
-
-    >>> one = torch.full((1, 1, 4, 4), 0.9)
-    >>> round(fuse_heat([one, 0.4 * one[..., ::2, ::2]], [1, 1])[0, 0, 0, 0].item(), 4)
-    0.5692
-    """
-    size = heat[0].shape[-2:]
-    total = torch.zeros_like(heat[0], dtype=torch.float32)
-    for level, height in zip(heat, heights, strict=True):
-        up = functional.interpolate(level.float() / height, size=size, mode="bilinear", align_corners=False)
-        total = total + up.clamp(min=MIN_FUSED_HEAT).log()
-    return (total / len(heat)).exp()
-
-
-def heat_heights(scales: int, pooling: Literal["max", "sum"]) -> list[float]:
-    """What turns each scale's heat back into the full size's: 4^i for sums of 4^i pixels, which makes them means.
-
-    >>> heat_heights(3, "sum")
-    [1.0, 4.0, 16.0]
-    """
-    return [4.0**level if pooling == "sum" else 1.0 for level in range(scales)]
 
 
 @lru_cache(maxsize=8)

@@ -35,7 +35,6 @@ from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.tiles import halo_px
 from tissuemodel.inference import normalise
-from tissuemodel.network import fuse
 
 REGIONS, CELLS, REACH, PIXEL_UM = 5, 2, 96, 0.25
 PEERS_TILE = 1024
@@ -69,6 +68,13 @@ class NullNetwork:
         return self
 
 
+def multiplied(logits: list[torch.Tensor]) -> torch.Tensor:
+    """The paper's fusion, as it is written there."""
+    size = logits[0].shape[-2:]
+    levels = [torch.nn.functional.log_softmax(level, dim=1) for level in logits]
+    return sum(torch.nn.functional.interpolate(level, size=size, mode="bilinear") for level in levels)
+
+
 class PeersNetwork(torch.nn.Module):
     """A model's network as somebody would give it to a peer: pixels in, maps out, nothing folded."""
 
@@ -80,7 +86,7 @@ class PeersNetwork(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         maps = self.network(normalise(pixels, self.mean, self.std))
-        return torch.cat([*([fuse(maps.regions)] if maps.regions else []), *maps.heat[:1]], dim=1)
+        return torch.cat([*([multiplied(maps.regions)] if maps.regions else []), *maps.heat[:1]], dim=1)
 
 
 def traced(predictor: LocalPredictor | NullNetwork, path: Path) -> None:

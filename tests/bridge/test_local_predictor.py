@@ -93,7 +93,7 @@ def test_a_prediction_is_the_networks_maps() -> None:
     prediction = LocalPredictor(model).predict(TILES)
 
     regions, heat = Inference(model.network, CONFIG)(TILES)
-    np.testing.assert_array_equal(prediction.log_probabilities, regions)
+    np.testing.assert_array_equal(prediction.logits, regions)
     np.testing.assert_array_equal(prediction.heat, heat)
     assert prediction.heat.shape == (3, 2, 16, 24)
 
@@ -106,7 +106,7 @@ def test_a_model_of_one_task_predicts_no_class_of_the_other(
 
     prediction = LocalPredictor(checkpoint(config)).predict(TILES)
 
-    assert prediction.log_probabilities.shape == (3, len(regions), 16, 24)
+    assert prediction.logits.shape == (3, len(regions), 16, 24)
     assert prediction.heat.shape == (3, len(cells), 16, 24)
 
 

@@ -127,7 +127,7 @@ class BadNetwork(NullNetwork):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("task", ["heat", "log_probabilities"])
+@pytest.mark.parametrize("task", ["heat", "logits"])
 def test_numbers_that_are_none_name_image_and_tile_and_are_not_kept(
     tmp_path: Path, value: float, task: str
 ) -> None:
@@ -249,7 +249,7 @@ def test_a_model_without_regions_gives_cells_alone(pixels: NDArray[np.uint8], tm
     class CellsOnly(NullNetwork):
         def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
             prediction = super().predict(tiles)
-            return Prediction(prediction.log_probabilities[:, :0], prediction.heat)
+            return Prediction(prediction.logits[:, :0], prediction.heat)
 
     network = CellsOnly()
     network.description = replace(network.description, region_classes=())

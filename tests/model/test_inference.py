@@ -9,9 +9,10 @@ from torch import nn
 
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
+from tissuemodel.fusion import MIN_FUSED_HEAT, fuse
 from tissuemodel.inference import Inference, best_device, normalise, pad_value
 from tissuemodel.labels import ChannelStatistics
-from tissuemodel.network import MIN_FUSED_HEAT, MultitaskUNet, fuse
+from tissuemodel.network import MultitaskUNet
 
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma", "Empty"),
@@ -68,18 +69,12 @@ def test_no_batch_norm_is_left_and_the_trained_network_is_not_touched() -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_regions_are_log_probabilities() -> None:
-    regions, _ = Inference(trained(), CONFIG, CPU)(pixels(1, 16, 24))
-
-    np.testing.assert_allclose(np.exp(regions).sum(axis=1), 1, atol=1e-5)
-
-
 def test_without_fusion_only_the_finest_scale_is_asked() -> None:
     network, image = trained(), pixels(1, 32, 32)
     plain = replace(CONFIG, inference=InferenceConfig(fusion=False))
     with torch.no_grad():
         batch = torch.from_numpy(image).permute(0, 3, 1, 2).float()
-        finest = network(normalise(batch, MEAN, STD)).regions[0].log_softmax(dim=1)
+        finest = network(normalise(batch, MEAN, STD)).regions[0]
 
     regions, _ = Inference(network, plain, CPU)(image)
 
@@ -160,9 +155,9 @@ def test_a_task_without_classes_gives_an_axis_of_length_0(
 ) -> None:
     config = replace(CONFIG, region_classes=regions, cell_classes=cells)
 
-    log_probabilities, heat = Inference(trained(config), config, CPU)(pixels(2, 16, 8))
+    logits, heat = Inference(trained(config), config, CPU)(pixels(2, 16, 8))
 
-    assert log_probabilities.shape == (2, len(regions), 16, 8)
+    assert logits.shape == (2, len(regions), 16, 8)
     assert heat.shape == (2, len(cells), 16, 8)
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tissuemodel.config import NetworkConfig
-from tissuemodel.network import COMPACT_WIDTHS, PAPER_WIDTHS, MultitaskUNet, fuse, reach
+from tissuemodel.fusion import _fuse_on_device, fuse
+from tissuemodel.network import COMPACT_WIDTHS, PAPER_WIDTHS, MultitaskUNet, reach
 
 SINGLE_TASK_PAIR_WIDTHS = (58, 116, 232, 464)
 
@@ -191,7 +192,7 @@ def test_fusion_multiplies_the_scales_and_renormalises() -> None:
     logits = logits_of_four_scales()
     product = product_of_probabilities(logits)
 
-    fused = fuse(logits).exp().numpy()
+    fused = fuse(logits).softmax(dim=1).numpy()
 
     np.testing.assert_allclose(fused, product / product.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-7)
 
@@ -213,8 +214,21 @@ def test_fusion_decides_as_the_papers_softmax_of_the_product() -> None:
 def test_without_fusion_the_finest_scale_alone_decides() -> None:
     logits = logits_of_four_scales()
 
-    np.testing.assert_allclose(fuse(logits, 1), functional.log_softmax(logits[0], dim=1), atol=1e-6)
-    assert not np.allclose(fuse(logits, 1), fuse(logits), atol=0.1)
+    torch.testing.assert_close(fuse(logits[:1]), logits[0], atol=0, rtol=0)
+    assert not np.allclose(fuse(logits[:1]), fuse(logits), atol=0.1)
+
+
+def test_fusion_on_a_cpu_is_torchs_whatever_lies_how_in_memory() -> None:
+    torch.manual_seed(0)
+    logits = [torch.randn(2, 5, 96 >> i, 48 >> i) for i in range(4)]
+    before = [level.clone() for level in logits]
+    expected = _fuse_on_device(logits)
+
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = fuse([level.contiguous(memory_format=layout) for level in logits])
+        assert found.is_contiguous()
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert all(torch.equal(level, same) for level, same in zip(logits, before, strict=True))
 
 
 def test_fusion_of_certain_scales_neither_overflows_nor_loses_the_winner() -> None:
@@ -225,4 +239,4 @@ def test_fusion_of_certain_scales_neither_overflows_nor_loses_the_winner() -> No
     fused = fuse(certain)
 
     assert bool(fused.isfinite().all())
-    assert fused[0, 0].exp().min().item() == 1.0
+    assert fused.softmax(dim=1)[0, 0].min().item() == 1.0

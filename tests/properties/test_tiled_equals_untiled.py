@@ -134,7 +134,7 @@ def right_halo(model: ModelDescription) -> int:
 class Maps:
     """The network on the whole image, padded once: what everything is measured against."""
 
-    log_probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
     heat: NDArray[np.float32]
 
     @staticmethod
@@ -145,14 +145,12 @@ class Maps:
         padded[:] = predictor.description.pad_value
         padded[:height, :width] = pixels
         prediction = predictor.predict(padded[None])
-        return Maps(
-            prediction.log_probabilities[0, :, :height, :width], prediction.heat[0, :, :height, :width]
-        )
+        return Maps(prediction.logits[0, :, :height, :width], prediction.heat[0, :, :height, :width])
 
 
 def disagreements(reference: Found, other: Found, maps: Maps) -> list[str]:
     """Where two results differ although the network's maps decide it."""
-    best = np.sort(maps.log_probabilities, axis=0)
+    best = np.sort(maps.logits, axis=0)
     tied = (best[-1] - best[-2] <= TOLERANCE).astype(np.uint8)
     tied = cv2.dilate(tied, np.ones((3, 3), np.uint8))  # the mode filter looks one pixel far
     labels = np.argwhere((reference.labels != other.labels) & (tied == 0))
@@ -225,7 +223,7 @@ def test_the_image_tests_something(case: Case) -> None:
 
 
 def test_the_reference_is_the_network_on_the_whole_image(case: Case) -> None:
-    best, found = case.maps.log_probabilities.argmax(0).astype(np.uint8), case.reference
+    best, found = case.maps.logits.argmax(0).astype(np.uint8), case.reference
 
     assert np.array_equal(found.labels, mode_filter(best, 4))
     assert np.array_equal(found.score, case.maps.heat[found.class_index, *found.pixels.T])
@@ -308,7 +306,7 @@ def test_maps_agree_to_rounding_with_the_halo_and_not_with_a_smaller_one(case: C
         tiles = _tiles_of_one_row(case.pixels, case.predictor, of_halo)
         errors = [
             (
-                np.abs(got.log_probabilities - case.maps.log_probabilities[at]).max(),
+                np.abs(got.logits - case.maps.logits[at]).max(),
                 np.abs(got.heat - case.maps.heat[at]).max(),
             )
             for at, got in tiles
@@ -328,7 +326,7 @@ def _tiles_of_one_row(
         whole = Window(0, 0, HEIGHT, WIDTH)
         prediction = predictor.predict(pixels[tile.context.slices(whole)][None])
         core = tile.core.slices(tile.context)
-        maps = Maps(prediction.log_probabilities[0][:, *core], prediction.heat[0][:, *core])
+        maps = Maps(prediction.logits[0][:, *core], prediction.heat[0][:, *core])
         yield (slice(None), *tile.core.slices(whole)), maps
 
 

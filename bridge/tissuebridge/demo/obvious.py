@@ -70,13 +70,13 @@ class ObviousPredictor:
         The threshold is that of the tile, so an image must be a single tile.
         """
         shape = tiles.shape[:3]
-        log_probabilities = np.full((shape[0], len(self._regions), *shape[1:]), -20.0, np.float32)
-        log_probabilities[:, self._regions.argmax()] = 0
+        logits = np.full((shape[0], len(self._regions), *shape[1:]), -20.0, np.float32)
+        logits[:, self._regions.argmax()] = 0
         heat = np.zeros((shape[0], len(self._cells), *shape[1:]), np.float32)
         for tile, maps in zip(tiles, heat, strict=True):
             rows, cols = nuclei_by_threshold(tile, self._pixel_size_um)
             maps[self._cells.argmax(), rows, cols] = 1
-        return Prediction(log_probabilities, heat)
+        return Prediction(logits, heat)
 
 
 def nuclei_by_threshold(

@@ -28,8 +28,8 @@ class _Counts:
     heat: float = 0.0
 
     def add(self, found: Prediction, exact: Prediction) -> None:
-        if found.log_probabilities.shape[1]:
-            same = found.log_probabilities.argmax(1) == exact.log_probabilities.argmax(1)
+        if found.logits.shape[1]:
+            same = found.logits.argmax(1) == exact.logits.argmax(1)
             self.same += int(same.sum())
             self.pixels += same.size
         if found.heat.size:

@@ -90,12 +90,12 @@ class Prediction:
     """What a network says of a batch of tiles, before anything is decided.
 
     Attributes:
-        log_probabilities: float32 (tile, region class, row, col), fused over the scales; class axis 0 long for a
+        logits: float32 (tile, region class, row, col), fused over the scales; class axis 0 long for a
             model without regions.
         heat: float32 (tile, cell class, row, col), unclamped; class axis 0 long for a model without cells.
     """
 
-    log_probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
     heat: NDArray[np.float32]
 
 

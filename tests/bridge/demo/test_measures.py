@@ -83,7 +83,7 @@ def test_an_image_without_stain_has_no_nuclei_that_stop_the_comparison() -> None
 def test_the_obvious_calls_all_pixels_and_all_nuclei_by_the_majority() -> None:
     prediction = ObviousPredictor(MODEL, SUMMARY).predict(drawn()[None])
 
-    assert (prediction.log_probabilities.argmax(axis=1) == 1).all()
+    assert (prediction.logits.argmax(axis=1) == 1).all()
     assert prediction.heat[:, 0].max() == 0
     assert prediction.heat[:, 1].sum() == len(CENTRES)
 

@@ -197,8 +197,8 @@ def test_a_model_of_one_task_is_measured_and_shown(tmp_path: Path, task: str) ->
         def predict(self, tiles: NDArray[np.uint8]) -> Prediction:
             both = super().predict(tiles)
             if task == "regions":
-                return Prediction(both.log_probabilities, both.heat[:, :0])
-            return Prediction(both.log_probabilities[:, :0], both.heat)
+                return Prediction(both.logits, both.heat[:, :0])
+            return Prediction(both.logits[:, :0], both.heat)
 
     none = {"cell_classes": (), "cell_diameters_um": (), "min_distance_um": (), "thresholds": ()}
     model = replace(MODEL, **(none if task == "regions" else {"region_classes": ()}))  # type: ignore[arg-type]
