@@ -1,41 +1,46 @@
-"""Figures of pages, drawn for light and for dark ones alike.
+"""Figures of pages, drawn once for light and for dark ones.
 
-What draws into axes comes in, a `Picture` goes out. Nothing of matplotlib's global state is touched.
+What draws into axes comes in, a `Drawing` goes out. Nothing of matplotlib's global state is touched.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any, Final
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from tissuebridge.report.curves import DARK, LIGHT, Colors, color_axes
-from tissuebridge.report.page import Picture
+from tissuebridge.report.page import Drawing
 
 PALETTE: Final = ("#2f66d0", "#d9541e", "#3a9a4a", "#9150b8", "#b08900", "#18939c", "#c0397b", "#70757d")
 """Told apart by most eyes, on light and on dark; more classes begin anew."""
 SIZE_PX: Final = (520, 340)
 """Width and height in CSS px, unless told otherwise."""
 
+_DRAWN: Final = Colors("#fffffd", "#1d1d1d", "#8a8a8e", "#2f66d1", "#c04a01")
+"""What figures are drawn in: a light page's colours, but by so little unlike them that no other colour is replaced."""
+_RANDOM_NAME: Final = re.compile(r'id="(\w*[0-9a-f]{10})"')
+
 Draw = Callable[[Any, Colors], None]
-"""Draws into axes in a page's colours."""
+"""Draws into axes in a page's colours. What it has rasterised keeps its colours on light and on dark pages."""
 
 
-def figure_picture(draw: Draw, alt: str, caption: str, size: tuple[int, int] = SIZE_PX) -> Picture:
+def figure_picture(draw: Draw, alt: str, caption: str, size: tuple[int, int] = SIZE_PX) -> Drawing:
     """A figure with one pair of axes.
 
     Args:
-        draw: Called for the light and for the dark one.
+        draw: Called once.
         alt: What it shows, for those who cannot see it.
         caption: What stands below.
-        size: Width and height in CSS px; it has twice as many pixels a side.
+        size: Width and height in CSS px; what is rasterised has twice as many pixels a side.
     """
-    light, dark = (_drawn(draw, colors, size) for colors in (LIGHT, DARK))
-    return Picture(light, alt, caption, width=size[0], dark=dark)
+    svg = _drawn(draw, size)
+    return Drawing(_in(svg, LIGHT), _in(svg, DARK), alt, caption, size)
 
 
 def legend(axes: Any, colors: Colors) -> None:
@@ -46,13 +51,24 @@ def legend(axes: Any, colors: Colors) -> None:
         )
 
 
-def _drawn(draw: Draw, colors: Colors, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _drawn(draw: Draw, size: tuple[int, int]) -> str:
     figure = Figure(
-        figsize=(size[0] / 100, size[1] / 100), dpi=200, facecolor=colors.paper, layout="constrained"
+        figsize=(size[0] / 100, size[1] / 100), dpi=200, facecolor=_DRAWN.paper, layout="constrained"
     )
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor=colors.paper)
-    draw(axes, colors)
-    color_axes(axes, colors)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    canvas = FigureCanvasSVG(figure)
+    axes = figure.add_subplot(facecolor=_DRAWN.paper)
+    draw(axes, _DRAWN)
+    color_axes(axes, _DRAWN)
+    file = io.StringIO()
+    canvas.print_svg(file, metadata={"Date": None})
+    svg = file.getvalue()
+    # With neither a date nor matplotlib's random names the same numbers give the same page.
+    for place, name in enumerate(dict.fromkeys(_RANDOM_NAME.findall(svg))):
+        svg = svg.replace(name, f"n{place}")
+    return svg
+
+
+def _in(svg: str, colors: Colors) -> str:
+    for drawn, own in zip(astuple(_DRAWN), astuple(colors), strict=True):
+        svg = svg.replace(drawn, own)
+    return svg

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tissuebridge.report.curves import Colors
 from tissuebridge.report.figures import PALETTE, figure_picture, legend
-from tissuebridge.report.page import Picture, number_text
+from tissuebridge.report.page import Drawing, number_text
 from tissuebridge.spatial.group_functions import GroupCurves
 
 _HEIGHT: Final = 300
@@ -26,7 +26,7 @@ _DOT: Final = 0.035
 """Height of a dot, as a part of the axis."""
 
 
-def dots_picture(values: Mapping[str, NDArray[np.float64]], what: str, unit: str, caption: str) -> Picture:
+def dots_picture(values: Mapping[str, NDArray[np.float64]], what: str, unit: str, caption: str) -> Drawing:
     """Each patient a dot, groups side by side, with their medians.
 
     Args:
@@ -56,7 +56,7 @@ def dots_picture(values: Mapping[str, NDArray[np.float64]], what: str, unit: str
     return figure_picture(draw, alt, caption, (90 + _GROUP_PX * max(len(values), 2), _HEIGHT))
 
 
-def group_curves_picture(curves: GroupCurves, what: str, at_um: float, caption: str) -> Picture:
+def group_curves_picture(curves: GroupCurves, what: str, at_um: float, caption: str) -> Drawing:
     """L less r of each group's mean K, with that of each patient behind it.
 
     Args:

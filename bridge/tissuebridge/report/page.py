@@ -103,7 +103,26 @@ class Picture:
     is_photograph: bool = False
 
 
-Content = Text | Notice | Table | Matrix | Picture
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture of lines and texts, as SVG.
+
+    Attributes:
+        svg: For light pages.
+        dark: The same for dark ones.
+        alt: What it shows, for those who cannot see it.
+        caption: What stands below.
+        size: Width and height in CSS px on a wide screen.
+    """
+
+    svg: str
+    dark: str
+    alt: str
+    caption: str
+    size: tuple[int, int]
+
+
+Content = Text | Notice | Table | Matrix | Picture | Drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +183,9 @@ def number_text(value: object) -> str:
 
 def _section(section: Section) -> str:
     parts = [f"<section>\n<h2>{escape(section.heading)}</h2>"]
-    pictures: list[Picture] = []
+    pictures: list[Picture | Drawing] = []
     for item in section.content:
-        if isinstance(item, Picture):
+        if isinstance(item, Picture | Drawing):
             pictures.append(item)
             continue
         parts += _row(pictures)
@@ -184,27 +203,36 @@ def _block(item: Text | Notice | Table | Matrix) -> str:
     return f"<p{attributes}>{escape(item.text)}</p>"
 
 
-def _row(pictures: Iterable[Picture]) -> list[str]:
+def _row(pictures: Iterable[Picture | Drawing]) -> list[str]:
     figures = [_figure(picture) for picture in pictures]
     return ['<div class="pictures">', *figures, "</div>"] if figures else []
 
 
-def _figure(picture: Picture) -> str:
-    height, width = picture.pixels.shape[:2]
-    shown = picture.width or width
+def _figure(picture: Picture | Drawing) -> str:
+    shown, height, light, dark = _sources(picture)
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    img = (
-        f'<img alt="{escape(picture.alt)}" width="{shown}" height="{round(height * shown / width)}" '
-        f'src="{_embedded(picture.pixels, picture.is_photograph)}">'
-    )
-    if picture.dark is not None:
-        dark = _embedded(picture.dark, picture.is_photograph)
+    img = f'<img alt="{escape(picture.alt)}" width="{shown}" height="{height}" src="{light}">'
+    if dark is not None:
         img = f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{img}</picture>'
     return f'<figure style="flex-basis: {shown}px">{img}{caption}</figure>'
 
 
+def _sources(picture: Picture | Drawing) -> tuple[int, int, str, str | None]:
+    """Width and height in CSS px; the light and the dark one as URIs."""
+    if isinstance(picture, Drawing):
+        light, dark = (_uri("svg+xml", svg.encode("utf-8")) for svg in (picture.svg, picture.dark))
+        return *picture.size, light, dark
+    height, width = picture.pixels.shape[:2]
+    shown = picture.width or width
+    other = None if picture.dark is None else _embedded(picture.dark, picture.is_photograph)
+    return shown, round(height * shown / width), _embedded(picture.pixels, picture.is_photograph), other
+
+
 def _embedded(pixels: NDArray[np.uint8], is_photograph: bool) -> str:
-    kind, data = ("jpeg", jpeg_bytes(pixels)) if is_photograph else ("png", png_bytes(pixels))
+    return _uri("jpeg", jpeg_bytes(pixels)) if is_photograph else _uri("png", png_bytes(pixels))
+
+
+def _uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 

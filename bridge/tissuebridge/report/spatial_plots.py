@@ -1,6 +1,6 @@
 """What a page on spatial statistics shows, drawn for light and for dark pages: from rows of `spatial.measure`.
 
-Rows and a `Tissue` come in, RGB pixels go out. Nothing of matplotlib's global state is touched.
+Rows and a `Tissue` come in, drawings go out. Nothing of matplotlib's global state is touched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shapely.geometry import Polygon
 
 from tissuebridge.report.curves import Colors
 from tissuebridge.report.figures import PALETTE, SIZE_PX, figure_picture, legend
-from tissuebridge.report.page import Picture
+from tissuebridge.report.page import Drawing
 from tissuebridge.spatial.rows import Row
 from tissuebridge.spatial.tissue import Tissue
 
@@ -25,7 +25,7 @@ MAX_POINTS: Final = 20_000
 """Of each class on the map; more are a sample, and the caption says so."""
 
 
-def map_picture(tissue: Tissue) -> Picture:
+def map_picture(tissue: Tissue) -> Drawing:
     """Where the regions and the cells are, in um."""
     left, top, right, bottom = tissue.window.area.bounds
     rng = np.random.default_rng(0)
@@ -35,7 +35,9 @@ def map_picture(tissue: Tissue) -> Picture:
             patches = [PathPatch(_path(part)) for part in shapely.get_parts(region.area) if not part.is_empty]
             color = PALETTE[place % len(PALETTE)]
             axes.add_collection(
-                PatchCollection(patches, facecolor=color, alpha=0.25, edgecolor=color, linewidth=0.8)
+                PatchCollection(
+                    patches, facecolor=color, alpha=0.25, edgecolor=color, linewidth=0.8, rasterized=True
+                )
             )
             axes.plot([], [], "s", color=color, alpha=0.5, label=name)
         for place, (name, points) in enumerate(tissue.cells.items(), len(tissue.regions)):
@@ -58,7 +60,7 @@ def map_picture(tissue: Tissue) -> Picture:
     return figure_picture(draw, "Regions and cells", f"Regions and cells.{more}", (760, 560))
 
 
-def profile_picture(rows: Sequence[Row], region: str) -> Picture:
+def profile_picture(rows: Sequence[Row], region: str) -> Drawing:
     """Infiltration: cells per mm^2 in bands of distance from a region's border, with 95 % intervals."""
 
     def draw(axes: Any, colors: Colors) -> None:
@@ -84,7 +86,7 @@ def profile_picture(rows: Sequence[Row], region: str) -> Picture:
     return figure_picture(draw, f"Cell densities by distance from the border of {region}", caption)
 
 
-def curve_picture(rows: Sequence[Row], title: str) -> Picture:
+def curve_picture(rows: Sequence[Row], title: str) -> Drawing:
     """An L function less what chance gives, with the pointwise and the global envelope."""
 
     def draw(axes: Any, colors: Colors) -> None:
@@ -105,7 +107,7 @@ def curve_picture(rows: Sequence[Row], title: str) -> Picture:
     return figure_picture(draw, title, caption)
 
 
-def coupling_picture(rows: Sequence[Row]) -> Picture:
+def coupling_picture(rows: Sequence[Row]) -> Drawing:
     """The share of each class's cells that keep to a border beyond chance, with intervals where there are any."""
 
     def draw(axes: Any, colors: Colors) -> None:
@@ -122,7 +124,7 @@ def coupling_picture(rows: Sequence[Row]) -> Picture:
     return figure_picture(draw, "Coupled cells", "Share of cells that keep to a border beyond chance.", size)
 
 
-def enrichment_picture(rows: Sequence[Row]) -> Picture:
+def enrichment_picture(rows: Sequence[Row]) -> Drawing:
     """How often cells of two classes are neighbours, against chance: z of each pair."""
     names = _names(rows, "class")
     names += [name for name in _names(rows, "other") if name not in names]
@@ -149,7 +151,7 @@ def enrichment_picture(rows: Sequence[Row]) -> Picture:
     return figure_picture(draw, "Neighbourhood enrichment", caption, (min(side + 80, 760), min(side, 680)))
 
 
-def agreement_picture(areas: Sequence[Row], row: Row) -> Picture:
+def agreement_picture(areas: Sequence[Row], row: Row) -> Drawing:
     """Bland & Altman's plot of a class: the difference of two counts over their mean, an area a disc."""
     name = str(row["class"])
 
@@ -181,7 +183,7 @@ def agreement_picture(areas: Sequence[Row], row: Row) -> Picture:
     )
 
 
-def sensitivity_picture(rows: Sequence[Row]) -> Picture:
+def sensitivity_picture(rows: Sequence[Row]) -> Drawing:
     """How many of its cells each class keeps as the threshold is moved up; rows of the whole window, all images."""
 
     def draw(axes: Any, colors: Colors) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tissuebridge.report.group_plots import _beside
 from tissuebridge.report.groups import MOST_DOTS, group_sections
-from tissuebridge.report.page import Picture, Text, page_html
+from tissuebridge.report.page import Drawing, Text, page_html
 from tissuebridge.spatial.group_functions import group_function_rows
 from tissuebridge.spatial.groups import group_rows
 from tissuebridge.spatial.rows import Row
@@ -32,8 +32,8 @@ class Study:
         return list(section.content)
 
     @property
-    def pictures(self) -> list[Picture]:
-        return [item for item in self.content if isinstance(item, Picture)]
+    def pictures(self) -> list[Drawing]:
+        return [item for item in self.content if isinstance(item, Drawing)]
 
     @property
     def texts(self) -> list[str]:
@@ -102,7 +102,7 @@ def test_the_least_likely_comparisons_are_drawn_with_the_tables_numbers(two: Stu
         assert [(name, int(n)) for name, _, n in medians] == [("drug", 8), ("none", 8)]
         expected = pytest.approx([row["median"], row["other_median"]], rel=0.01)
         assert [number(median) for _, median, _ in medians] == expected
-        assert picture.dark is not None
+        assert picture.dark != picture.svg
     assert any(f"The {MOST_DOTS} of {len(tested)} that are least likely" in text for text in two.texts)
     assert "Not compared: 2 (the same in all patients)." in two.texts
 
@@ -131,7 +131,7 @@ def test_of_more_groups_every_pair_is_told_and_the_one_p_once() -> None:
         assert pair in first.caption
     assert first.caption.count("p = ") == 1
     assert first.caption.rindex("against") < first.caption.index("p = ")
-    assert first.pixels.shape[1] > study("a", "b", patients=6).pictures[0].pixels.shape[1]
+    assert first.size[0] > study("a", "b", patients=6).pictures[0].size[0]
 
 
 def test_without_anything_tested_the_reasons_stand_alone() -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tissuebridge.report.page import (
+    Drawing,
     Estimate,
     Matrix,
     Notice,
@@ -83,6 +84,17 @@ def test_a_picture_carries_its_pixels_and_says_what_it_shows() -> None:
     data = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.array(Image.open(io.BytesIO(data))), PIXELS)
     assert (image["alt"], image["width"], image["height"]) == ('The "left" <part>', "24", "16")
+
+
+def test_a_drawing_is_embedded_for_light_and_for_dark_pages() -> None:
+    drawing = Drawing("<svg>light</svg>", "<svg>dark</svg>", "What it shows", "", (520, 340))
+
+    page = Elements(page_html("x", [Section("y", [drawing])]))
+
+    [image], [source] = page.all("img"), page.all("source")
+    assert (image["alt"], image["width"], image["height"]) == ("What it shows", "520", "340")
+    for uri, svg in ((image["src"], drawing.svg), (source["srcset"], drawing.dark)):
+        assert base64.b64decode(str(uri).removeprefix("data:image/svg+xml;base64,")).decode() == svg
 
 
 def test_pictures_that_follow_each_other_stand_in_one_row() -> None:
