@@ -207,7 +207,7 @@ def bands_round_cells(
     spacing_um = float(np.sqrt(sum(stratum.area_um2 for stratum in strata) / places))
     areas = np.zeros((len(strata), len(array) - 1))
     for row, stratum in enumerate(strata):
-        lattice = stratum.lattice(spacing_um)
+        lattice = stratum.lattice(spacing_um).points
         counted = Bands(array, areas[:1]).counts(nearest(lattice, others))
         areas[row] = counted * (stratum.area_um2 / max(len(lattice), 1))
     return Bands(array, areas)

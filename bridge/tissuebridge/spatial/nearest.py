@@ -95,10 +95,8 @@ def empty_space_f(
     if not len(points):
         return Curve("F", r, np.full(len(r), np.nan), expected)
     lattice = window.lattice(float(np.sqrt(window.area_um2 / places)))
-    distances = nearest(lattice, points)
-    return Curve(
-        "F", r, distribution(distances, window.border_distance(lattice), window, r, estimator), expected
-    )
+    distances = nearest(lattice.points, points)
+    return Curve("F", r, distribution(distances, lattice.border_um, window, r, estimator), expected)
 
 
 def distribution(

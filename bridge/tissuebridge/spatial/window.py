@@ -149,17 +149,40 @@ class Window:
         """What lies inside or at most this far outside."""
         return shapely.buffer(self.area, distance_um, quad_segs=32)
 
-    def lattice(self, spacing_um: float) -> NDArray[np.float64]:
+    def lattice(self, spacing_um: float) -> Lattice:
         """The points of a square lattice that lie inside; each stands for ``spacing_um ** 2`` of the area.
 
-        Returns:
-            float64 (n, 2), um.
+        Made once, since every class of cells asks for the same one.
         """
-        left, top, right, bottom = self.area.bounds
-        x = np.arange(left + spacing_um / 2, right, spacing_um)
-        y = np.arange(top + spacing_um / 2, bottom, spacing_um)
-        points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-        return points[self.contains(points)]
+        if spacing_um not in self._lattices:
+            left, top, right, bottom = self.area.bounds
+            x = np.arange(left + spacing_um / 2, right, spacing_um)
+            y = np.arange(top + spacing_um / 2, bottom, spacing_um)
+            points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+            self._lattices[spacing_um] = Lattice(points[self.contains(points)], self.border)
+        return self._lattices[spacing_um]
+
+    @cached_property
+    def _lattices(self) -> dict[float, Lattice]:
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Places all over a window.
+
+    Attributes:
+        points: float64 (n, 2), um.
+        border: The window's.
+    """
+
+    points: NDArray[np.float64]
+    border: Border
+
+    @cached_property
+    def border_um(self) -> NDArray[np.float64]:
+        """The distance of each point to the border, (n,), um."""
+        return self.border.distance(self.points)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

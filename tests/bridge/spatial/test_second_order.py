@@ -248,7 +248,7 @@ def test_inhomogeneous_forms_take_a_gradient_away() -> None:
 
 def test_the_smoothed_density_sums_to_the_cells() -> None:
     points = HOLED.sample(300, np.random.default_rng(10))
-    lattice = HOLED.lattice(3.0)
+    lattice = HOLED.lattice(3.0).points
 
     assert intensity(points, HOLED, 40.0, lattice).sum() * 9 == pytest.approx(300, rel=0.02)
 

@@ -96,4 +96,10 @@ def test_erosion_and_dilation_of_a_square_are_known() -> None:
 
 
 def test_lattice_points_stand_for_the_area() -> None:
-    assert len(Window.of(HOLED).lattice(2.0)) * 4 == pytest.approx(HOLED.area, rel=0.005)
+    window = Window.of(HOLED)
+
+    lattice = window.lattice(2.0)
+
+    assert len(lattice.points) * 4 == pytest.approx(HOLED.area, rel=0.005)
+    assert lattice.border_um == pytest.approx(window.border_distance(lattice.points))
+    assert window.lattice(2.0) is lattice
