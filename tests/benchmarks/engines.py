@@ -31,7 +31,9 @@ def ours(asked: argparse.Namespace) -> Callable[[], dict[str, float]]:
     from tissuebridge.predictor.local import LocalPredictor
     from tissuebridge.project.folder import open_image
 
-    predictor: Any = LocalPredictor.load(asked.model) if asked.model else NullNetwork()
+    predictor: Any = (
+        LocalPredictor.load(asked.model) if asked.model else NullNetwork(labels_alone=asked.labels_alone)
+    )
     image = open_image(asked.slide, predictor.description.pixel_size_um or PIXEL_UM).images[0]
     concluded, known = pipeline.analysis_of, {}
 
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("slide", type=Path)
     parser.add_argument("network", type=str)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--labels-alone", action="store_true")
     parser.add_argument("--halo", type=int, default=96)
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--classes", type=int, default=5)

@@ -1,7 +1,7 @@
 """What everything beside the network costs, beside the peers' engines. By hand, never in CI.
 
     python tests/benchmarks/null_network.py IMAGES [--side 8192] [--rounds 3] [--model MODEL]
-        [--monai PYTHON] [--tiatoolbox PYTHON]
+        [--labels-alone] [--monai PYTHON] [--tiatoolbox PYTHON]
 
 Makes a tiled JPEG TIFF of the images of the folder IMAGES, side by side, and lets each engine take its turn, in a
 process of its own on one thread (`engines.py`): ours as far as label map and cells (polygons apart), MONAI's
@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from pipeline_over_forward import mosaic
 
-from tissuebridge.pipeline import DEFAULT_TILE_SIZE
+from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.predictor.base import ModelDescription, Prediction
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.tiles import halo_px
@@ -41,17 +41,22 @@ PEERS_TILE = 1024
 
 
 class NullNetwork:
-    """One 1x1 convolution, as wide as a network for five regions and two cell classes."""
+    """One 1x1 convolution, as wide as a network for five regions and two cell classes.
 
-    def __init__(self) -> None:
-        weights = np.random.default_rng(0).normal(size=(REGIONS + CELLS, 3, 1, 1)).astype(np.float32)
+    Args:
+        labels_alone: No cells, no mode filter: what is left is what the peers make.
+    """
+
+    def __init__(self, *, labels_alone: bool = False) -> None:
+        cells = 0 if labels_alone else CELLS
+        weights = np.random.default_rng(0).normal(size=(REGIONS + cells, 3, 1, 1)).astype(np.float32)
         self.weights = torch.from_numpy(weights) * 3 / 255
         self.seconds = 0.0
         self.description = ModelDescription(
             name="null", digest="0" * 64, colors={}, pixel_size_um=PIXEL_UM, stride=16, reach=REACH,
-            region_classes=tuple(f"R{i}" for i in range(REGIONS)), cell_classes=tuple(f"C{i}" for i in range(CELLS)),
-            pad_value=(240, 240, 240), cell_diameters_um=(6.0,) * CELLS, min_distance_um=(2.5,) * CELLS,
-            thresholds=(0.5,) * CELLS, floor=0.4, cross_class_radius_um=2.5, mode_filter=True,
+            region_classes=tuple(f"R{i}" for i in range(REGIONS)), cell_classes=tuple(f"C{i}" for i in range(cells)),
+            pad_value=(240, 240, 240), cell_diameters_um=(6.0,) * cells, min_distance_um=(2.5,) * cells,
+            thresholds=(0.5,) * cells, floor=0.4, cross_class_radius_um=2.5, mode_filter=not labels_alone,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -117,11 +122,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--tile-size", type=int, default=DEFAULT_TILE_SIZE)
+    parser.add_argument(
+        "--labels-alone", action="store_true", help="No cells and no mode filter, as the peers."
+    )
+    parser.add_argument("--tile-size", type=int, default=core_for(machine_memory()))
     parser.add_argument("--monai", metavar="PYTHON")
     parser.add_argument("--tiatoolbox", metavar="PYTHON")
     asked = parser.parse_args()
-    predictor = LocalPredictor.load(asked.model) if asked.model else NullNetwork()
+    predictor = (
+        LocalPredictor.load(asked.model) if asked.model else NullNetwork(labels_alone=asked.labels_alone)
+    )
     model, megapixels = predictor.description, asked.side**2 / 1e6
     halo = halo_px(model.reach, [um / model.pixel_size_um for um in model.min_distance_um], model.stride)
     classes = max(len(model.region_classes), 1)
@@ -132,6 +142,7 @@ def main() -> None:
         del pixels
         traced(predictor, network)
         own = ["--tile", str(asked.tile_size), *(["--model", str(asked.model)] if asked.model else [])]
+        own += ["--labels-alone"] if asked.labels_alone else []
         peers = ["--tile", str(PEERS_TILE), "--halo", str(halo), "--classes", str(classes)]
         ways = {
             "ours": (sys.executable, own),
