@@ -81,7 +81,7 @@ class Window:
         """Its outline, holes too."""
         return Border.of(self.area)
 
-    @property
+    @cached_property
     def is_rectangle(self) -> bool:
         """Whether it is a rectangle along the axes."""
         return self.area.geom_type == "Polygon" and bool(

@@ -116,16 +116,17 @@ def test_translation_weights_are_areas_in_common() -> None:
     assert EdgeWeights(HOLED, 120).translation(offsets) == pytest.approx(np.array(by_hand), rel=5e-5)
 
 
-def test_isotropic_weights_are_arcs_inside() -> None:
+@pytest.mark.parametrize("window", [HOLED, RECTANGLE], ids=["polygon", "rectangle"])
+def test_isotropic_weights_are_arcs_inside(window: Window) -> None:
     random = np.random.default_rng(1)
-    points = HOLED.sample(60, random)
+    points = window.sample(60, random)
     owner = np.arange(60)
     # A pair's second point lies in the window: so does a part of its circle.
     distances = np.hypot(*(points - points[::-1]).T)
 
-    weights = EdgeWeights(HOLED, 500).isotropic(points, owner, distances)
+    weights = EdgeWeights(window, 500).isotropic(points, owner, distances)
 
-    by_hand = np.array([arc_by_hand(HOLED, *pair) for pair in zip(points, distances, strict=True)])
+    by_hand = np.array([arc_by_hand(window, *pair) for pair in zip(points, distances, strict=True)])
     assert 1 / weights == pytest.approx(np.maximum(by_hand, 0.01), abs=3e-4)
     assert (by_hand < 0.9).sum() > 20
 
