@@ -3,7 +3,7 @@
     python tests/benchmarks/pipeline_over_forward.py IMAGES MODEL [--side 4096] [--tile-size 1024] [--rounds 3]
 
 Makes a tiled JPEG TIFF of real tissue (the images of the folder IMAGES, side by side), and alternates in one process
-A: the bare network, fed ready pixels of the slide in cores without any halo, and B: `pipeline.analyse` plus writing
+A: the bare network, fed ready pixels of the same tiles with their halos, and B: `pipeline.analyse` plus writing
 GeoJSON and label map. Prints the medians, their ratio, and the peak memory.
 """
 
@@ -26,6 +26,7 @@ from tissuebridge.geojson_write import write_objects
 from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse, write_label_map
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.folder import open_image
+from tissuebridge.tiles import TilePlan, halo_px
 
 
 def mosaic(folder: Path, side: int) -> NDArray[np.uint8]:
@@ -47,10 +48,18 @@ def mosaic(folder: Path, side: int) -> NDArray[np.uint8]:
 
 
 def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int) -> Callable[[], None]:
+    """The network on the pixels that it gets from the whole way: each tile with its halo, and padded."""
+    model = predictor.description
+    halo = halo_px(model.reach, [um / model.pixel_size_um for um in model.min_distance_um], model.stride)
+    plan = TilePlan.of(*slide.shape[:2], stride=model.stride, tile_size=core, halo=halo)
+    padded = np.pad(
+        slide, ((0, plan.padded_height - plan.height), (0, plan.padded_width - plan.width), (0, 0))
+    )
+    contexts = [tile.context for strip in range(plan.strips) for tile in plan.tiles(strip)]
+
     def forward() -> None:
-        for row in range(0, len(slide), core):
-            for col in range(0, len(slide), core):
-                predictor.predict(slide[None, row : row + core, col : col + core])
+        for seen in contexts:
+            predictor.predict(padded[None, seen.row : seen.bottom, seen.col : seen.right])
 
     return forward
 
