@@ -22,7 +22,6 @@ from typing import Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.spatial.borders import edges_of
 from tissuebridge.spatial.covariance import Covariance
@@ -30,10 +29,11 @@ from tissuebridge.spatial.window import Window
 
 MAX_WEIGHT: Final = 100.0
 
-_MAX_EDGES: Final = 1000
-"""Windows with more edges are simplified for the isotropic correction, until this many are left."""
-_AT_ONCE: Final = 2_000_000
-"""Pairs of a circle and an edge that are looked at together."""
+_AT_ONCE: Final = 200_000
+"""Circles that are looked at together, a centre as so many more as may have edges near, so that memory stays small."""
+_EDGES_NEAR: Final = 100
+_SLACK_UM: Final = 1e-6
+"""Edges that come so near to a circle are asked whether they cut it: more than what rounding moves it by."""
 
 
 class Correction(StrEnum):
@@ -111,14 +111,15 @@ class EdgeWeights:
         near = np.flatnonzero(self._clearance(centres) < radius_um)
         if not len(near):
             return areas
-        owner = np.arange(len(near))
-        arcs = self._arc_inside(centres[near], owner, np.full(len(near), radius_um))
-        areas[near] = radius_um**2 * arcs / 2 + self._chords(centres[near], radius_um)
+        for first, last in _pieces(np.arange(len(near) + 1) * _EDGES_NEAR, _AT_ONCE):
+            some = near[first:last]
+            arcs = self._arc_inside(centres[some], np.arange(len(some)), np.full(len(some), radius_um))
+            areas[some] = radius_um**2 * arcs / 2 + self._chords(centres[some], radius_um)
         return areas
 
     def _clearance(self, centres: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.window.is_rectangle:
-            return self._to_sides(centres).min(axis=0)
+            return np.asarray(self._to_sides(centres).min(axis=0))
         # A distance beyond 100 um may come out half a micrometre long (`borders`).
         return self.window.border_distance(centres) - 1.0
 
@@ -128,7 +129,11 @@ class EdgeWeights:
 
     @cached_property
     def _edges(self) -> NDArray[np.float64]:
-        return edges_of(simplified(self.window.area, _MAX_EDGES))
+        return edges_of(self.window.area)
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(np.asarray(shapely.linestrings(self._edges.reshape(-1, 2, 2))))
 
     def _to_sides(self, centres: NDArray[np.float64]) -> NDArray[np.float64]:
         """The distance to a rectangle's left, top, right and bottom, (4, n), um."""
@@ -138,13 +143,10 @@ class EdgeWeights:
 
     def _near(
         self, centres: NDArray[np.float64], reach_um: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Edges within reach of each centre: (where each centre's list starts (n + 1,), edges)."""
-        tree = shapely.STRtree(np.asarray(shapely.linestrings(self._edges.reshape(-1, 2, 2))))
-        centre, edge = tree.query(shapely.points(centres), predicate="dwithin", distance=reach_um)
-        order = np.argsort(centre, kind="stable")
-        counts = np.bincount(centre, minlength=len(centres))
-        return np.concatenate([[0], np.cumsum(counts)]), edge[order]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Edges round each centre, at least those within reach: (centre (n,), edges relative to it (n, 4))."""
+        centre, edge = self._tree.query(shapely.box(*(centres - reach_um).T, *(centres + reach_um).T))
+        return centre, self._edges[edge] - np.tile(centres, 2)[centre]
 
     def _arc_inside(
         self, centres: NDArray[np.float64], owner: NDArray[np.intp], radii: NDArray[np.float64]
@@ -152,28 +154,41 @@ class EdgeWeights:
         """How much of each circle lies in the window, radians in [0, 2 pi]."""
         if self.window.is_rectangle:
             return _arc_in_rectangle(self._to_sides(centres)[:, owner] / radii)
-        used, place = np.unique(owner, return_inverse=True)
-        starts, edges = self._near(centres[used], float(radii.max()))
-        many = (starts[1:] - starts[:-1])[place]
+        order = np.lexsort((radii, owner))
+        used, counts = np.unique(owner, return_counts=True)
+        bound = np.concatenate([[0], np.cumsum(counts)])
         arcs = np.zeros(len(radii))
-        bound = np.concatenate([[0], np.cumsum(many)])
-        for first, last in _pieces(bound, _AT_ONCE):
-            pair = np.repeat(np.arange(first, last), many[first:last])
-            offset = np.arange(len(pair)) - (bound[pair] - bound[first])
-            edge = self._edges[edges[starts[place[pair]] + offset]]
-            centre = centres[used[place[pair]]]
-            angles = _turns(edge[:, :2] - centre, edge[:, 2:] - centre, radii[pair])
-            arcs[first:last] = np.bincount(pair - first, angles, last - first)
+        for first, last in _pieces(bound + _EDGES_NEAR * np.arange(len(bound)), _AT_ONCE):
+            circles = order[bound[first] : bound[last]]
+            place = np.repeat(np.arange(last - first), counts[first:last])
+            arcs[circles] = self._turned(centres[used[first:last]], place, radii[circles])
         # Whatever the signed sum is, it is right up to whole turns; a circle cut by nothing is whole.
         arcs = np.mod(arcs, 2 * np.pi)
         return np.where(arcs < 1e-9, 2 * np.pi, arcs)
 
+    def _turned(
+        self, centres: NDArray[np.float64], place: NDArray[np.intp], radii: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The signed sum of angles of each circle; circles in the order of their centres, then of their radii."""
+        reach_um = float(radii.max())
+        centre, edges = self._near(centres, reach_um)
+        start, end = edges[:, :2], edges[:, 2:]
+        nearest, farthest = _span(start, end)
+        # An edge cuts a run of its centre's circles, which is few of them where edges are short.
+        apart_um = 2 * reach_um + 1
+        keys, key = apart_um * place + radii, apart_um * centre
+        first = np.searchsorted(keys, key + nearest - _SLACK_UM)
+        last = np.searchsorted(keys, key + np.minimum(farthest, reach_um) + _SLACK_UM)
+        cuts = np.maximum(last - first, 0)
+        edge = np.repeat(np.arange(len(cuts)), cuts)
+        circle = np.arange(len(edge)) - np.repeat(np.cumsum(cuts) - cuts - first, cuts)
+        angles = _turns(start[edge], end[edge], radii[circle])
+        return np.asarray(np.bincount(circle, angles, len(radii)), np.float64)
+
     def _chords(self, centres: NDArray[np.float64], radius_um: float) -> NDArray[np.float64]:
         """The window's edges' part in the area of each disc, um^2."""
-        starts, edges = self._near(centres, radius_um)
-        owner = np.repeat(np.arange(len(centres)), starts[1:] - starts[:-1])
-        start = self._edges[edges, :2] - centres[owner]
-        step = self._edges[edges, 2:] - self._edges[edges, :2]
+        owner, edges = self._near(centres, radius_um)
+        start, step = edges[:, :2], edges[:, 2:] - edges[:, :2]
         low, high, is_cut = _roots(start, step, np.full(len(owner), radius_um))
         low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
         twice = np.where(is_cut, (high - low) * (start[:, 0] * step[:, 1] - start[:, 1] * step[:, 0]), 0)
@@ -202,6 +217,16 @@ def _roots(
     under = b * b - a * ((start * start).sum(1) - radii**2)
     root = np.sqrt(np.maximum(under, 0))
     return (-b - root) / a, (-b + root) / a, under > 0
+
+
+def _span(
+    start: NDArray[np.float64], end: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far the nearest and the farthest place of each edge are from the origin."""
+    step = end - start
+    along = np.clip(-(start * step).sum(1) / (step * step).sum(1), 0, 1)
+    foot = start + along[:, None] * step
+    return np.hypot(*foot.T), np.maximum(np.hypot(*start.T), np.hypot(*end.T))
 
 
 def _turns(
@@ -237,12 +262,3 @@ def _pieces(bound: NDArray[np.intp], most: int) -> list[tuple[int, int]]:
         pieces.append((first, last))
         first = last
     return pieces
-
-
-def simplified(outline: BaseGeometry, most: int) -> BaseGeometry:
-    """The outline with at most about so many edges, as far as a tolerance of 20 um allows."""
-    tolerance_um = 0.25
-    while shapely.get_num_coordinates(outline) > most and tolerance_um <= 20:
-        outline = shapely.simplify(outline, tolerance_um)
-        tolerance_um *= 2
-    return outline

@@ -151,6 +151,23 @@ def test_disc_areas_are_shapelys() -> None:
     assert found == pytest.approx(shapely.area(shapely.intersection(discs, HOLED.area)), rel=1e-4)
 
 
+def test_rough_outlines_are_taken_as_they_are() -> None:
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    out = 2000 + np.random.default_rng(12).normal(0, 3, (400, 50)).cumsum(axis=1).ravel()
+    rough = Window.of(shapely.Polygon(out[:, None] * np.c_[np.cos(angle), np.sin(angle)]))
+    points = shapely.get_coordinates(shapely.segmentize(rough.area.boundary, 50))[::200]
+    points = points[rough.contains(points)]
+
+    found = EdgeWeights(rough, 50).disc_areas(points, 50.0)
+    shares = 1 / EdgeWeights(rough, 50).isotropic(points, np.arange(len(points)), np.full(len(points), 50.0))
+
+    discs = shapely.buffer(shapely.points(points), 50, quad_segs=400)
+    assert len(points) > 50
+    assert found == pytest.approx(shapely.area(shapely.intersection(discs, rough.area)), rel=1e-4)
+    by_hand = np.array([arc_by_hand(rough, point, 50.0) for point in points[:20]])
+    assert shares[:20] == pytest.approx(np.maximum(by_hand, 0.01), abs=1e-3)
+
+
 @pytest.mark.parametrize("is_cross", [False, True])
 def test_border_k_is_its_definition(is_cross: bool) -> None:
     random = np.random.default_rng(4)
