@@ -186,6 +186,14 @@ def simplify(rings: Rings, labels: NDArray[np.uint8], tolerance_px: float) -> Ri
     return Rings.of(fewer).without_points_on_axes()
 
 
+def on_frame(rings: Rings, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which polygons touch the frame of their block of (rows, columns), bool (n,)."""
+    found = np.zeros(len(rings), np.bool_)
+    touching = ((rings.xy == 0) | (rings.xy == shape[1::-1])).any(axis=1)
+    found[rings.owners[touching]] = True
+    return found
+
+
 def unite(parts: Sequence[Polygon]) -> Polygon:
     """One polygon of parts that have pieces of grid lines in common.
 

@@ -17,8 +17,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from tissuebridge.outlines import Rings, cut_corners, simplify, trace, unite
-from tissuebridge.seams import regions_of
+from tissuebridge.outlines import Rings, cut_corners, on_frame, simplify, trace, unite
+from tissuebridge.seams import Seams, regions_of
 from tissuemodel.labels import IGNORE_LABEL
 
 MAX_VERTICES: Final = 100_000
@@ -88,22 +88,23 @@ def polygonise(
     >>> region.row, region.col, region.area_px, region.polygon.area
     (0, 1, 3, 12.5)
     """
-    parts = _Parts.joined(
-        [
-            _parts(labels, row, col, coarse_block_px, simplify_px)
-            for row in range(0, labels.shape[0], coarse_block_px)
-            for col in range(0, labels.shape[1], coarse_block_px)
-        ]
+    blocks = (
+        _parts(labels, row, col, coarse_block_px, simplify_px, min_area_px, downsample)
+        for row in range(0, labels.shape[0], coarse_block_px)
+        for col in range(0, labels.shape[1], coarse_block_px)
     )
-    regions = _regions(parts, coarse_block_px, min_area_px, max_vertices)
-    limit = np.array(image_size or (np.inf, np.inf), np.float64)
-    placed = shapely.transform(
-        [region.polygon for region in regions], lambda xy: np.minimum(xy * downsample, limit)
-    )
-    made = (
-        replace(region, polygon=polygon) for region, polygon in zip(regions, placed.tolist(), strict=True)
-    )
-    return sorted(made, key=lambda region: (region.row, region.col))
+    regions = _regions(_Parts.joined(list(blocks)), min_area_px, max_vertices)
+    regions.sort(key=lambda region: (region.row, region.col))
+    return regions if image_size is None else _clipped(regions, np.array(image_size, np.float64))
+
+
+def _clipped(regions: list[RegionPolygon], limit: NDArray[np.float64]) -> list[RegionPolygon]:
+    """The regions with their coordinates at most at the limit (x, y); most are inside, and stay as they are."""
+    bounds = shapely.bounds([region.polygon for region in regions]).reshape(-1, 4)
+    for index in np.flatnonzero((bounds[:, 2:] > limit).any(axis=1)).tolist():
+        polygon = shapely.transform(regions[index].polygon, lambda xy: np.minimum(xy, limit))
+        regions[index] = replace(regions[index], polygon=polygon)
+    return regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +112,29 @@ class _Parts:
     """Connected components inside blocks, n of them.
 
     Attributes:
-        rings: In px of the label map.
+        polygons: Object array (n,), in full-resolution px: a slide's are gigabytes, and are made once.
+        vertices: int64 (n,), of each.
         classes: uint8 (n,).
         blocks: int64 (n, 2), (row, col) of the block.
         firsts: int64 (n, 2), (row, col) of the first pixel.
         areas: int64 (n,), px.
+        seams: Their pieces of borders between blocks.
     """
 
-    rings: Rings
+    polygons: NDArray[np.object_]
+    vertices: NDArray[np.int64]
     classes: NDArray[np.uint8]
     blocks: NDArray[np.int64]
     firsts: NDArray[np.int64]
     areas: NDArray[np.int64]
+    seams: Seams
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
-        fields = [
-            [getattr(parts, name) for parts in several] for name in ("classes", "blocks", "firsts", "areas")
-        ]
-        return cls(
-            Rings.joined([parts.rings for parts in several]), *(np.concatenate(each) for each in fields)
-        )
+        names = ("polygons", "vertices", "classes", "blocks", "firsts", "areas")
+        fields = {name: np.concatenate([getattr(parts, name) for parts in several]) for name in names}
+        seams = Seams.joined([(parts.seams, len(parts.classes)) for parts in several])
+        return cls(**fields, seams=seams)
 
     def regions(self, wanted: NDArray[np.bool_], in_blocks: bool) -> Iterator[RegionPolygon]:
         """Parts as regions of their own.
@@ -144,38 +147,53 @@ class _Parts:
         return map(
             RegionPolygon,
             self.classes[wanted].tolist(),
-            self.rings.take(wanted).polygons().tolist(),
+            self.polygons[wanted].tolist(),
             *self.firsts[wanted].T.tolist(),
             self.areas[wanted].tolist(),
             blocks,
         )
 
 
-def _parts(labels: NDArray[np.uint8], row: int, col: int, side: int, simplify_px: float) -> _Parts:
-    """The components inside the block that begins at (row, col)."""
+def _parts(
+    labels: NDArray[np.uint8],
+    row: int,
+    col: int,
+    side: int,
+    simplify_px: float,
+    min_area_px: float,
+    downsample: float,
+) -> _Parts:
+    """The components inside the block that begins at (row, col), without what is too small and ends there."""
     block = np.ascontiguousarray(labels[row : row + side, col : col + side])
     simplified = simplify_px >= MIN_SIMPLIFY_PX
     traced, classes = trace(block, also_ignored=simplified)
     outlines = simplify(traced, block, simplify_px) if simplified else cut_corners(traced, block)
-    if simplified:
-        wanted = classes != IGNORE_LABEL
-        traced, outlines, classes = traced.take(wanted), outlines.take(wanted), classes[wanted]
+    areas = np.rint(traced.areas()).astype(np.int64)
+    wanted = (classes != IGNORE_LABEL) & ((areas >= min_area_px) | on_frame(outlines, block.shape))
+    traced, outlines, classes, areas = (
+        traced.take(wanted),
+        outlines.take(wanted),
+        classes[wanted],
+        areas[wanted],
+    )
     origin = np.array([row, col])
+    outlines = replace(outlines, xy=outlines.xy + origin[::-1])
     return _Parts(
-        replace(outlines, xy=outlines.xy + origin[::-1]),
+        replace(outlines, xy=outlines.xy * downsample).polygons(),
+        outlines.points + outlines.counts,  # rings are written closed
         classes,
         np.tile(origin // side, (len(classes), 1)),
         _first_pixels(traced) + origin,
-        np.rint(traced.areas()).astype(np.int64),
+        areas,
+        Seams.of(outlines, (row, col), side),
     )
 
 
-def _regions(parts: _Parts, side: int, min_area_px: float, max_vertices: int) -> list[RegionPolygon]:
+def _regions(parts: _Parts, min_area_px: float, max_vertices: int) -> list[RegionPolygon]:
     """The parts that belong together as one region, or each for itself where they have too many vertices."""
-    numbers = regions_of(parts.rings, parts.classes, parts.blocks, side)
+    numbers = regions_of(parts.seams, parts.classes)
     is_wanted = (np.bincount(numbers, parts.areas) >= min_area_px)[numbers]
-    vertices = parts.rings.points + parts.rings.counts  # rings are written closed
-    is_split = (np.bincount(numbers, vertices) > max_vertices)[numbers]
+    is_split = (np.bincount(numbers, parts.vertices) > max_vertices)[numbers]
     is_alone = (np.bincount(numbers) == 1)[numbers]
     return [
         *parts.regions(is_wanted & is_split, in_blocks=True),
