@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,13 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import tifffile
 from pipeline_over_forward import mosaic
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started (Linux)."""
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def run(folder: Path, output: Path, more: list[str], kills: int = 0) -> float:
@@ -45,8 +40,8 @@ def run(folder: Path, output: Path, more: list[str], kills: int = 0) -> float:
         wanted = 2 + 4 * turn  # not before some images are written
         while process.poll() is None and len(list(output.glob("*.geojson"))) < wanted:
             time.sleep(0.2)
-        workers = [child for child in children(process.pid) if child != process.pid]
-        os.kill(workers[turn % len(workers)], signal.SIGKILL)
+        workers = psutil.Process(process.pid).children()
+        workers[turn % len(workers)].kill()
         print(f"  killed a worker after {len(list(output.glob('*.geojson')))} images")
     said = process.communicate()[1].decode()
     if process.returncode != 0:

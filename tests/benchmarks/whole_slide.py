@@ -23,6 +23,7 @@ from typing import Self
 
 import cv2
 import numpy as np
+import shapely
 from null_network import CELLS, REGIONS, NullNetwork
 from numpy.typing import NDArray
 from pipeline_over_forward import mosaic
@@ -122,7 +123,8 @@ def main() -> None:
     else:
         predictor = LocalPredictor.load(asked.model)
     side = asked.part**0.5
-    tissue = cv2.GaussianBlur(mosaic(asked.images, TILE), (0, 0), 3 if asked.model is None else 0.1)
+    # Without a network's smoothness, regions would be the grain of the tissue; so they are of some um.
+    tissue = cv2.GaussianBlur(mosaic(asked.images, TILE), (0, 0), 6 if asked.model is None else 0.1)
     image = RepeatedImage(tissue, round(WIDTH / side), round(HEIGHT / side))
     watch = MemoryWatch()
     before = watch.now()
@@ -141,7 +143,8 @@ def main() -> None:
         f"{image.width} x {image.height} px: {cpu:.0f} CPU-s ({made[0]:.0f} without the label map's file), "
         f"{wall:.0f} s; "
         f"{cpu / megapixels:.4f} CPU-s/Mpx of the slide; the whole slide {wall * asked.part / 3600:.2f} h; "
-        f"{len(analysis.cells)} cells, {len(analysis.regions)} regions; "
+        f"{len(analysis.cells)} cells, {len(analysis.regions)} regions of "
+        f"{shapely.get_num_coordinates([region.polygon for region in analysis.regions]).sum()} vertices; "
         f"memory {before:.0f} MiB before, {watch.peak:.0f} MiB at its peak"
     )
 

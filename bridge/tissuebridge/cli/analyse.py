@@ -151,12 +151,13 @@ def analyse(
     folder, run = output or project.default_output, uuid4().hex
     check_writable(folder)
     with (
-        analysing as analyser,
-        bar("analysing", "tile") as step,
+        # Workers first: they load the network while this process does.
         ahead.of(
             [(image, _journal(folder, image)) for image in project.images],
             lambda image: asked.options(image, run),
         ) as computing,
+        analysing as analyser,
+        bar("analysing", "tile") as step,
     ):
 
         def do(image: Image) -> dict[str, Any]:

@@ -112,12 +112,13 @@ def into_project(
     check_identities(chosen)
     with (
         open_run(project, uuid4().hex, COMMAND, decides=decides) as run,
-        engine as analyser,
-        bar("analysing", "tile") as step,
+        # Workers first: they load the network while this process does.
         ahead.of(
             [(image, run.journal(image)) for image in chosen if not run.is_done(image)],
             lambda image: asked.options(image, run.run_id),
         ) as workers,
+        engine as analyser,
+        bar("analysing", "tile") as step,
     ):
 
         def do(image: QuPathImage) -> dict[str, Any]:
