@@ -96,9 +96,9 @@ class PeersNetwork(torch.nn.Module):
 
 def traced(predictor: LocalPredictor | NullNetwork, path: Path) -> None:
     """Writes the network for processes that know no tissuebridge."""
-    network = predictor if isinstance(predictor, NullNetwork) else PeersNetwork(predictor)
+    network = predictor.__call__ if isinstance(predictor, NullNetwork) else PeersNetwork(predictor)
     with torch.inference_mode():
-        torch.jit.trace(network.__call__, torch.zeros(1, 3, 256, 256), check_trace=False).save(str(path))
+        torch.jit.trace(network, torch.zeros(1, 3, 256, 256), check_trace=False).save(str(path))
 
 
 def turn(python: str, engine: str, slide: Path, network: Path, more: list[str]) -> dict[str, float]:
