@@ -121,7 +121,7 @@ class Engine(StrEnum):
 
 EngineOption = Annotated[
     Engine,
-    typer.Option("--engine", help="openvino: a third faster on a CPU; pip install 'tissuebridge[openvino]'."),
+    typer.Option("--engine", help="openvino: a fifth faster on a CPU; pip install 'tissuebridge[openvino]'."),
 ]
 
 
