@@ -6,9 +6,9 @@ of the rings in between is what lies on the blocks' borders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,77 +19,59 @@ from tissuebridge.outlines import Rings
 
 
 @dataclass(frozen=True, slots=True)
-class Seams:
-    """The pieces of parts' borders that lie on the lines between blocks, for the lines of constant x and of constant y.
+class Seam:
+    """The pieces of parts' borders that lie on the lines between blocks: those of constant x, or of constant y.
 
     Attributes:
-        pieces: For each kind of line, float64 (m, 3): line, and start and end along it, in px.
-        part: Likewise, int64 (m,): which part's border it is.
-        begins: Likewise, bool (m,): whether the line is where the part's block begins.
+        pieces: float64 (m, 3): line, and start and end along it, in px.
+        part: int64 (m,): which part's border it is.
+        begins: bool (m,): whether the line is where the part's block begins.
     """
 
-    pieces: tuple[NDArray[np.float64], NDArray[np.float64]]
-    part: tuple[NDArray[np.int64], NDArray[np.int64]]
-    begins: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    pieces: NDArray[np.float64]
+    part: NDArray[np.int64]
+    begins: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, rings: Rings, origin: tuple[int, int], side: int) -> Self:
+    def of(cls, rings: Rings, origin: tuple[int, int], side: int, axis: int) -> Self:
         """Those of the parts of one block.
 
         Args:
             rings: The parts, in px of the map (x, y).
-            origin: (row, col) where the block begins.
+            origin: (x, y) where the block begins.
             side: Of the blocks, in px.
+            axis: 0 for lines of constant x, 1 for lines of constant y.
         """
         _, after = rings.neighbours()
-        across, along = [], (1, 0)
-        for axis in (0, 1):
-            here, other = rings.xy[:, axis], rings.xy[:, along[axis]]
-            on = np.flatnonzero((here == here[after]) & (here % side == 0))
-            ends = np.sort(np.stack([other[on], other[after[on]]]), axis=0)
-            pieces = np.stack([here[on], *ends], axis=1)
-            across.append((pieces, rings.owners[on], here[on] == origin[along[axis]]))
-        (x, x_part, x_begins), (y, y_part, y_begins) = across
-        return cls((x, y), (x_part, y_part), (x_begins, y_begins))
+        here, along = rings.xy[:, axis], rings.xy[:, 1 - axis]
+        on = np.flatnonzero((here == here[after]) & (here % side == 0))
+        ends = np.sort(np.stack([along[on], along[after[on]]]), axis=0)
+        return cls(np.stack([here[on], *ends], axis=1), rings.owners[on], here[on] == origin[axis])
 
     @classmethod
-    def joined(cls, several: Sequence[tuple[Self, int]]) -> Self:
-        """Those of several blocks, of each with the number of its parts."""
-        counts = np.array([count for _, count in several], np.int64)
+    def joined(cls, several: Sequence[Self], counts: NDArray[np.int64]) -> Self:
+        """Those of several blocks, which have so many parts each."""
         firsts = (np.cumsum(counts) - counts).tolist()
-        blocks = [seams for seams, _ in several]
-
-        def both(values: Callable[[Self, int, int], NDArray[Any]]) -> Any:
-            return tuple(
-                np.concatenate(
-                    [values(seams, axis, first) for seams, first in zip(blocks, firsts, strict=True)]
-                )
-                for axis in (0, 1)
-            )
-
         return cls(
-            both(lambda seams, axis, _: seams.pieces[axis]),
-            both(lambda seams, axis, first: seams.part[axis] + first),
-            both(lambda seams, axis, _: seams.begins[axis]),
+            np.concatenate([seam.pieces for seam in several]),
+            np.concatenate([seam.part + first for seam, first in zip(several, firsts, strict=True)]),
+            np.concatenate([seam.begins for seam in several]),
         )
 
 
-def regions_of(seams: Seams, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+def regions_of(seams: Sequence[Seam], classes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The number of the region that each part belongs to.
 
     Parts of a class belong together where they have a piece of the border between two blocks in common.
 
     Args:
-        seams: Of all blocks.
+        seams: Of all blocks, one for each axis.
         classes: uint8 (n,), of all parts.
 
     Returns:
         int (n,), from 0.
     """
-    pairs = [
-        _across(pieces, part, begins, classes)
-        for pieces, part, begins in zip(seams.pieces, seams.part, seams.begins, strict=True)
-    ]
+    pairs = [_across(seam.pieces, seam.part, seam.begins, classes) for seam in seams]
     one, other = np.concatenate(pairs, axis=1)
     links = coo_array((np.ones(len(one), np.bool_), (one, other)), shape=(len(classes), len(classes)))
     return np.asarray(connected_components(links, directed=False)[1], np.int64)

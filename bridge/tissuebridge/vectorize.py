@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from tissuebridge.outlines import Rings, cut_corners, on_frame, simplify, trace, unite
-from tissuebridge.seams import Seams, regions_of
+from tissuebridge.seams import Seam, regions_of
 from tissuemodel.labels import IGNORE_LABEL
 
 MAX_VERTICES: Final = 100_000
@@ -118,7 +118,7 @@ class _Parts:
         blocks: int64 (n, 2), (row, col) of the block.
         firsts: int64 (n, 2), (row, col) of the first pixel.
         areas: int64 (n,), px.
-        seams: Their pieces of borders between blocks.
+        seams: Their pieces of borders between blocks, for lines of constant x and of constant y.
     """
 
     polygons: NDArray[np.object_]
@@ -127,14 +127,17 @@ class _Parts:
     blocks: NDArray[np.int64]
     firsts: NDArray[np.int64]
     areas: NDArray[np.int64]
-    seams: Seams
+    seams: tuple[Seam, Seam]
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
         names = ("polygons", "vertices", "classes", "blocks", "firsts", "areas")
         fields = {name: np.concatenate([getattr(parts, name) for parts in several]) for name in names}
-        seams = Seams.joined([(parts.seams, len(parts.classes)) for parts in several])
-        return cls(**fields, seams=seams)
+        counts = np.array([len(parts.classes) for parts in several], np.int64)
+        x, y = (
+            Seam.joined(blocks, counts) for blocks in zip(*(parts.seams for parts in several), strict=True)
+        )
+        return cls(**fields, seams=(x, y))
 
     def regions(self, wanted: NDArray[np.bool_], in_blocks: bool) -> Iterator[RegionPolygon]:
         """Parts as regions of their own.
@@ -185,7 +188,7 @@ def _parts(
         np.tile(origin // side, (len(classes), 1)),
         _first_pixels(traced) + origin,
         areas,
-        Seams.of(outlines, (row, col), side),
+        (Seam.of(outlines, (col, row), side, axis=0), Seam.of(outlines, (col, row), side, axis=1)),
     )
 
 

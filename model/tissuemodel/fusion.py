@@ -45,7 +45,7 @@ def fuse(logits: Sequence[Tensor]) -> Tensor:
         total = total.copy()
     up = np.empty(total.shape[2:], np.float32)
     for level in logits[1:]:
-        for fine, coarse in zip(total.reshape(-1, *up.shape), _each(planes(level)), strict=True):
+        for fine, coarse in zip(_each(total), _each(planes(level)), strict=True):
             cv2.resize(coarse, up.shape[::-1], dst=up, interpolation=cv2.INTER_LINEAR)
             cv2.add(fine, up, dst=fine)
     return torch.from_numpy(total)
