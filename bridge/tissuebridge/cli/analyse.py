@@ -122,22 +122,11 @@ def analyse(
     if server and (workers > 1 or scheduler):
         raise UsageError("--workers and --scheduler compute here; a --server computes by itself")
     project = open_source(source, pixel_size)
-    ahead = Ahead(
-        source,
-        pixel_size,
-        None if model is None else Path(model),
-        precision.value,
-        engine.value,
-        workers,
-        scheduler,
-    )
+    folder = None if model is None else Path(model)
+    ahead = Ahead(source, pixel_size, folder, precision.value, engine.value, workers, scheduler)
     tiles = _tile_size(workers, elsewhere=bool(server or scheduler)) if tile_size is None else tile_size
     asked = Asked(tiles, batch_size, region, glass, simplify)
-    analysing = (
-        _remote(server, model or "", ca)
-        if server
-        else _local(None if model is None else Path(model), precision.value, engine.value)
-    )
+    analysing = _remote(server, model or "", ca) if server else _local(folder, precision.value, engine.value)
     if isinstance(project, QuPathProject) and output is None:
         key = f"server {model or ''}" if server else f"{_model_key(model)} {precision.value}"
         into_project(
@@ -148,12 +137,12 @@ def analyse(
         raise UsageError(
             "--images, --dry-run and --restore-deleted are for a QuPath project, and write no --output"
         )
-    folder, run = output or project.default_output, uuid4().hex
-    check_writable(folder)
+    results, run = output or project.default_output, uuid4().hex
+    check_writable(results)
     with (
         # Workers first: they load the network while this process does.
         ahead.of(
-            [(image, _journal(folder, image)) for image in project.images],
+            [(image, _journal(results, image)) for image in project.images],
             lambda image: asked.options(image, run),
         ) as computing,
         analysing as analyser,
@@ -162,7 +151,7 @@ def analyse(
 
         def do(image: Image) -> dict[str, Any]:
             computing.wait_for(image.name, step)
-            return _analysed(image, analyser, folder, asked.options(image, run), step)
+            return _analysed(image, analyser, results, asked.options(image, run), step)
 
         done, failed = each_image(project, do)
     if json:
