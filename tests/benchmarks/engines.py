@@ -1,11 +1,13 @@
 """One engine, one slide, one network, in a process of its own: what `null_network.py` starts in turn.
 
-    python engines.py {ours,monai,tiatoolbox} SLIDE NETWORK [--model MODEL] [--halo PX] [--tile PX] [--classes N]
+    python engines.py {ours,openvino,monai,tiatoolbox} SLIDE NETWORK [--model MODEL] [--halo PX] [--tile PX]
+        [--classes N]
 
 NETWORK is TorchScript, (tile, 3, row, col) of 0..255 to (tile, map, row, col) whose first N maps are regions, for the
-peers; MODEL is the same network as a model folder, for ours (without: the 1x1 convolution). Each makes the label map in
-memory or in a file; ours makes the cells too. Prints JSON: seconds, seconds of CPU, of the network alone where that is
-known, and the peak of memory above what was there before, in MiB. Needs nothing but the engine and torch.
+peers; MODEL is the same network as a model folder, for ours in torch or in OpenVINO (without: the 1x1 convolution).
+Each makes the label map in memory or in a file; ours makes the cells too. Prints JSON: seconds, seconds of CPU, of the
+network alone where that is known, and the peak of memory above what was there before, in MiB. Needs nothing but the
+engine and torch.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ def peak_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-def ours(asked: argparse.Namespace) -> Callable[[], dict[str, float]]:
+def ours(asked: argparse.Namespace, engine: str = "torch") -> Callable[[], dict[str, float]]:
     from null_network import PIXEL_UM, NullNetwork
 
     from tissuebridge import pipeline
@@ -37,7 +40,9 @@ def ours(asked: argparse.Namespace) -> Callable[[], dict[str, float]]:
     from tissuebridge.project.folder import open_image
 
     predictor: Any = (
-        LocalPredictor.load(asked.model) if asked.model else NullNetwork(labels_alone=asked.labels_alone)
+        LocalPredictor.load(asked.model, engine=engine)
+        if asked.model
+        else NullNetwork(labels_alone=asked.labels_alone)
     )
     image = open_image(asked.slide, predictor.description.pixel_size_um or PIXEL_UM).images[0]
     concluded, known = pipeline.analysis_of, {}
@@ -122,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("engine", choices=("ours", "monai", "tiatoolbox"))
+    parser.add_argument("engine", choices=("ours", "openvino", "monai", "tiatoolbox"))
     parser.add_argument("slide", type=Path)
     parser.add_argument("network", type=str)
     parser.add_argument("--model", type=Path)
@@ -132,7 +137,13 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    run = {"ours": ours, "monai": monai, "tiatoolbox": tiatoolbox}[asked.engine](asked)
+    engines = {
+        "ours": ours,
+        "openvino": partial(ours, engine="openvino"),
+        "monai": monai,
+        "tiatoolbox": tiatoolbox,
+    }
+    run = engines[asked.engine](asked)
     before = peak_mib()
     cpu, seconds = time.process_time(), time.perf_counter()
     known = run()

@@ -1,13 +1,14 @@
 """What everything beside the network costs, beside the peers' engines. By hand, never in CI.
 
     python tests/benchmarks/null_network.py IMAGES [--side 8192] [--rounds 3] [--model MODEL]
-        [--labels-alone] [--monai PYTHON] [--tiatoolbox PYTHON]
+        [--labels-alone] [--openvino] [--monai PYTHON] [--tiatoolbox PYTHON]
 
 Makes a tiled JPEG TIFF of the images of the folder IMAGES, side by side, and lets each engine take its turn, in a
 process of its own on one thread (`engines.py`): ours as far as label map and cells (polygons apart), MONAI's
 sliding-window inferer and TIAToolbox's engine as far as the label map, with the same network and halo; PYTHON is one
-where the peer is installed. The network is a 1x1 convolution, so that the rest shows, or MODEL's. Prints CPU seconds
-per megapixel of the slide, for ours also without what the network itself took, memory above the imports, and ratios.
+where the peer is installed. The network is a 1x1 convolution, so that the rest shows, or MODEL's, which ours computes
+in torch and with `--openvino` in OpenVINO too. Prints CPU seconds per megapixel of the slide, for ours also without
+what the network itself took, memory above the imports, and ratios.
 """
 
 from __future__ import annotations
@@ -126,9 +127,12 @@ def main() -> None:
         "--labels-alone", action="store_true", help="No cells and no mode filter, as the peers."
     )
     parser.add_argument("--tile-size", type=int, default=core_for(machine_memory()))
+    parser.add_argument("--openvino", action="store_true", help="Ours with OpenVINO as well; needs --model.")
     parser.add_argument("--monai", metavar="PYTHON")
     parser.add_argument("--tiatoolbox", metavar="PYTHON")
     asked = parser.parse_args()
+    if asked.openvino and not asked.model:
+        parser.error("--openvino needs --model")
     predictor = (
         LocalPredictor.load(asked.model) if asked.model else NullNetwork(labels_alone=asked.labels_alone)
     )
@@ -146,6 +150,7 @@ def main() -> None:
         peers = ["--tile", str(PEERS_TILE), "--halo", str(halo), "--classes", str(classes)]
         ways = {
             "ours": (sys.executable, own),
+            "openvino": (sys.executable if asked.openvino else None, own),
             "monai": (asked.monai, peers),
             "tiatoolbox": (asked.tiatoolbox, peers),
         }

@@ -1,8 +1,8 @@
 """Level sets: bands of equal distance round a border, their areas in the window, and profiles of density over them.
 
-The area of {u in W : d(u, L) <= r} is added up from squares that are halved where a band's edge or an outline crosses
-them, down to a quarter of a micrometre: widening outlines of 10^5 vertices takes minutes and fails. Infiltration curves
-are densities per band: Galon et al. 2006, https://doi.org/10.1126/science.1129139; level sets of cell distances:
+The area of {u in W : d(u, L) <= r} is added up from pixels of 1 to 2 um, each with the share of it that W covers,
+exactly, and with the distance of its middle: widening outlines of 10^5 vertices takes minutes and fails. Infiltration
+curves are densities per band: Galon et al. 2006, https://doi.org/10.1126/science.1129139; level sets of cell distances:
 Lagache et al. 2018, Nature Communications 9, 698, https://doi.org/10.1038/s41467-018-03053-x.
 """
 
@@ -14,24 +14,26 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.errors import UsageError
 from tissuebridge.spatial.borders import Border, edges_of
+from tissuebridge.spatial.coverage import Coverage
 from tissuebridge.spatial.density import Density, density
 from tissuebridge.spatial.neighbours import nearest
 from tissuebridge.spatial.window import Window
 
+_PIXELS: Final = 20_000_000
+"""Pixels of an image; where these would be smaller than a fifth of the narrowest band or larger than two, ..."""
+_FINEST, _FINEST_UM, _COARSEST, _COARSEST_UM = 0.2, 1.0, 0.4, 2.0
+"""... or than these lengths, such ones are taken."""
+_MOST_PIXELS: Final = 1_000_000_000
+"""Never more than so many."""
+_AT_ONCE: Final = 4_000_000
+"""Pixels held together: strips of rows, so that memory does not grow with the image."""
 _FIRST: Final = 64
-"""Squares along the longer side, to begin with."""
-_SMOOTH_UM: Final = 2.0
-"""In squares up to this side, distances are taken to be spread evenly."""
-_LAST_UM: Final = 1.0
-"""Squares along outlines are not halved below this side, but cut into 16 that count where their middles lie."""
-_MOST: Final = 3_000_000
-"""Squares looked at together; where there are more, they are not halved again."""
+"""Distances are told first of squares of so many pixels, which are halved where a band's edge crosses them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,99 +71,114 @@ def check_edges(edges: Sequence[float]) -> NDArray[np.float64]:
     return array
 
 
-def bands_of(
-    region: BaseGeometry, line: BaseGeometry, strata: Sequence[BaseGeometry], edges: Sequence[float]
-) -> Bands:
-    """Bands round a line (an outline or an interface) of a region, and their areas.
+def areas_up_to(
+    lines: Sequence[Border],
+    region: BaseGeometry,
+    others: Sequence[BaseGeometry],
+    distances: NDArray[np.float64],
+    split_um: float = 0.0,
+) -> NDArray[np.float64]:
+    """The areas of a region and of others up to some distances from where they meet, negative inside the region.
 
     Args:
-        region: What counts as inside (negative distances), um.
-        line: What distances are measured to, um.
-        strata: Parts of the window, without overlap, um.
-        edges: Of the bands, increasing, um, negative inside.
+        lines: Where the region meets each of the others, um.
+        region: Where distances are negative, um.
+        others: Where they are positive; without overlap, um.
+        distances: float64 (k,), increasing, um.
+        split_um: Up to how far from the lines the region's area is told by which of them is nearest; the rest of it
+            is told with the first.
 
-    Raises:
-        UsageError: The edges are not increasing.
+    Returns:
+        float64 (2, others, k), um^2: the region's by line, and the others'. What is farther than all distances is left
+        out of each alike, so that differences are right.
 
-    >>> region, window = shapely.box(0, 0, 50, 100), shapely.box(0, 0, 100, 100)
-    >>> line = shapely.LineString([(50, 0), (50, 100)])
-    >>> bands_of(region, line, [window], [-10, 0, 20]).areas.round().tolist()
-    [[1000.0, 2000.0]]
+    >>> import shapely
+    >>> line = Border.of(shapely.LineString([(50, 0), (50, 100)]))
+    >>> tumor, stroma = shapely.box(0, 0, 50, 100), shapely.box(50, 0, 100, 100)
+    >>> np.diff(areas_up_to([line], tumor, [stroma], np.array([-10.0, 0, 20]))).round().tolist()
+    [[[1000.0, 0.0]], [[0.0, 2000.0]]]
     """
-    array = check_edges(edges)
-    return Bands(array, np.diff(_cumulated(region, Border.of(line), strata, array), axis=1))
-
-
-def _cumulated(
-    region: BaseGeometry, line: Border, strata: Sequence[BaseGeometry], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The area of each stratum with a distance up to each edge and from the first one, (strata, k + 1), um^2.
-
-    Squares are halved until each lies in one band, one stratum and on one side: or is so small that it does not matter.
-    """
-    outlines = Border(np.concatenate([edges_of(one) for one in (region, *strata)]))
-    low, high = _extent(strata)
-    side = float((high - low).max()) / _FIRST
-    squares = _lattice(low, high, side)
-    total = np.zeros((len(strata), len(edges)))
-    while len(squares):
-        half_um = side * np.sqrt(0.5)
-        distance = line.distance(squares)
-        # What lies beyond all bands is of no interest.
-        kept = distance - half_um < np.abs(edges).max()
-        squares, distance = squares[kept], distance[kept]
-        is_whole = outlines.distance(squares) > half_um
-        signed = np.where(_within(region, squares), -distance, distance)
-        in_one = np.searchsorted(edges, signed - half_um) == np.searchsorted(edges, signed + half_um)
-        done = is_whole & (in_one | (side <= _SMOOTH_UM))
-        total += _spread(squares[done], signed[done], side, strata, edges)
-        if side <= _LAST_UM or len(squares) > _MOST:
-            pieces = _halved(_halved(squares[~done], side), side / 2)
-            distance = np.repeat(distance[~done], 16)
-            signed = np.where(_within(region, pieces), -distance, distance)
-            return total + _spread(pieces, signed, side / 4, strata, edges)
-        squares, side = _halved(squares[~done], side), side / 2
+    total = np.zeros((2, len(others), len(distances)))
+    line = Border(np.concatenate([line.pieces for line in lines]))
+    ends = [edges_of(area) for area in (region, *others)]
+    low, extent = _extent(ends)
+    if not extent.all() or not len(line.pieces):
+        return total
+    pixel_um = _pixel_um(extent, distances)
+    covered = [Coverage.of((some - np.tile(low, 2)) / pixel_um) for some in ends]
+    width, height = (int(side) + 2 for side in extent / pixel_um)
+    width = -(-width // _FIRST) * _FIRST
+    rows = max(_AT_ONCE // width // _FIRST, 1) * _FIRST
+    for top in range(0, height, rows):
+        distance = _distances(line, low, pixel_um, (top, rows, width), np.unique(np.abs(distances)))
+        near = np.flatnonzero(np.isfinite(distance))
+        if not len(near):
+            continue
+        distance = distance[near]
+        inside, *outside = (one.rows(top, top + rows, width).ravel()[near] * pixel_um**2 for one in covered)
+        for place, area in enumerate(outside):
+            total[1, place] += [_up_to(edge, distance, area, pixel_um) for edge in distances]
+        nearest = np.zeros(len(near), np.intp)
+        if len(lines) > 1:
+            strip = np.flatnonzero((inside > 0) & (distance < split_um + pixel_um))
+            middles = (
+                np.stack([near[strip] % width, near[strip] // width + top], axis=1) + 0.5
+            ) * pixel_um + low
+            nearest[strip] = np.argmin([line.distance(middles) for line in lines], axis=0)
+        for place in range(len(lines)):
+            area = np.where(nearest == place, inside, 0.0)
+            total[0, place] += area.sum() - [_up_to(-edge, distance, area, pixel_um) for edge in distances]
     return total
 
 
-def _spread(
-    squares: NDArray[np.float64],
-    signed: NDArray[np.float64],
-    side: float,
-    strata: Sequence[BaseGeometry],
+def _up_to(edge: float, distance: NDArray[np.float64], area: NDArray[np.float64], pixel_um: float) -> float:
+    """The area of pixels up to a distance; a pixel's distances are even between half a side less and more."""
+    return float(area @ np.clip((edge - distance) / pixel_um + 0.5, 0, 1)) if edge > 0 else 0.0
+
+
+def _distances(
+    line: Border,
+    low: NDArray[np.float64],
+    pixel_um: float,
+    where: tuple[int, int, int],
     edges: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The squares' areas up to each edge; a square's distances are even between half a side less and more."""
-    found = np.zeros((len(strata), len(edges)))
-    for row, stratum in enumerate(strata):
-        here = signed[_within(stratum, squares)]
-        for column, edge in enumerate(edges):
-            found[row, column] = np.clip((edge - here) / side + 0.5, 0, 1).sum() * side**2
-    return found
+    """Distances of pixels to the line, (pixels,), um; where no edge is within a pixel, any between the same edges.
+
+    Args:
+        line: The line.
+        low: The corner of pixel 0, um.
+        pixel_um: A pixel's side.
+        where: First row, rows, columns; the latter multiples of `_FIRST`.
+        edges: Unsigned; what is farther than the last is infinite.
+    """
+    top, rows, width = where
+    side = _FIRST
+    found = np.full((rows // side, width // side), np.nan)
+    while True:
+        row, col = np.nonzero(np.isnan(found))
+        middles = np.stack([(col + 0.5) * side, (row + 0.5) * side + top], axis=1) * pixel_um + low
+        distance, half_um = line.distance(middles), side * pixel_um * np.sqrt(0.5)
+        distance[distance - half_um > edges[-1]] = np.inf
+        if side == 1:
+            found[row, col] = distance
+            return found.ravel()
+        first, last = (np.searchsorted(edges, distance + by) for by in (-half_um, half_um))
+        found[row, col] = np.where(first == last, distance, np.nan)
+        found, side = found.repeat(2, axis=0).repeat(2, axis=1), side // 2
 
 
-def _extent(geometries: Sequence[BaseGeometry]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    bounds = np.array([geometry.bounds for geometry in geometries if not geometry.is_empty]).reshape(-1, 4)
-    if not len(bounds):
-        return np.zeros(2), np.zeros(2)
-    return bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
+def _pixel_um(extent: NDArray[np.float64], edges: NDArray[np.float64]) -> float:
+    gap_um = float(np.diff(np.unique(np.abs([0, *edges]))).min())
+    finest, coarsest = min(gap_um * _FINEST, _FINEST_UM), min(gap_um * _COARSEST, _COARSEST_UM)
+    usual, least = (np.sqrt(extent.prod() / pixels) for pixels in (_PIXELS, _MOST_PIXELS))
+    return float(max(np.clip(usual, finest, coarsest), least))
 
 
-def _lattice(low: NDArray[np.float64], high: NDArray[np.float64], side: float) -> NDArray[np.float64]:
-    if side <= 0:
-        return np.zeros((0, 2))
-    x, y = (np.arange(a + side / 2, b + side / 2, side) for a, b in zip(low, high, strict=True))
-    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-
-
-def _halved(squares: NDArray[np.float64], side: float) -> NDArray[np.float64]:
-    steps = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * side / 4
-    return (squares[:, None] + steps).reshape(-1, 2)
-
-
-def _within(geometry: BaseGeometry, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    shapely.prepare(geometry)
-    return np.asarray(shapely.contains_xy(geometry, points[:, 0], points[:, 1]), np.bool_)
+def _extent(ends: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corner of everything, and its width and height, um."""
+    xy = np.concatenate([np.zeros((0, 4)), *ends]).reshape(-1, 2)
+    return (xy.min(axis=0), np.ptp(xy, axis=0)) if len(xy) else (np.zeros(2), np.zeros(2))
 
 
 def profile(

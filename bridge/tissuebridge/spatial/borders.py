@@ -41,6 +41,9 @@ _LONGEST_PIECE_UM: Final = 8.0
 _MIN_PIECES: Final = 2048
 """Edges are cut into pieces of at most 8 um, or shorter where these would be fewer than 2,048."""
 
+_TIMES_THE_MEAN: Final = 2.0
+"""Nor is a piece longer than so many times the mean edge."""
+
 _AT_ONCE: Final = 200_000
 """Points looked up together, so that memory does not grow with the cells."""
 _FEW: Final = 10_000
@@ -135,8 +138,13 @@ class Border:
 
     @cached_property
     def _cut(self) -> NDArray[np.float64]:
-        """The pieces, the long ones cut, so that ends say where pieces are."""
-        return _cut(self.pieces, min(self.length_um / _MIN_PIECES, _LONGEST_PIECE_UM))
+        """The pieces, the long ones cut, so that ends say where pieces are.
+
+        A rough outline has a few long ones: uncut, each of the many ends that are hardly farther than the nearest would
+        have to be looked at.
+        """
+        usual_um = _TIMES_THE_MEAN * self.length_um / max(len(self.pieces), 1)
+        return cut_to(self.pieces, min(self.length_um / _MIN_PIECES, usual_um, _LONGEST_PIECE_UM))
 
     @cached_property
     def _half_um(self) -> float:
@@ -169,7 +177,7 @@ class Border:
         lines = shapely.linestrings(self.pieces.reshape(-1, 2)[kept], indices=run[kept])
         simple = shapely.simplify(lines, _SIMPLIFIED_UM, preserve_topology=False)
         xy, line = shapely.get_coordinates(simple, return_index=True)
-        cut = _cut(np.hstack([xy[:-1], xy[1:]])[line[1:] == line[:-1]], _LONGEST_PIECE_UM)
+        cut = cut_to(np.hstack([xy[:-1], xy[1:]])[line[1:] == line[:-1]], _LONGEST_PIECE_UM)
         return _tree(_distinct(cut.reshape(-1, 2))[0] @ _TURNED)
 
     @cached_property
@@ -177,8 +185,8 @@ class Border:
         return shapely.STRtree(np.asarray(shapely.linestrings(self.pieces.reshape(-1, 2, 2))))
 
 
-def _cut(pieces: NDArray[np.float64], longest_um: float) -> NDArray[np.float64]:
-    """The pieces, none longer than so much."""
+def cut_to(pieces: NDArray[np.float64], longest_um: float) -> NDArray[np.float64]:
+    """The pieces (n, 4), those that are longer than so much cut into equal parts."""
     lengths = np.hypot(*(pieces[:, 2:] - pieces[:, :2]).T)
     times = np.maximum(np.ceil(lengths / max(longest_um, 1e-9)), 1).astype(int)
     index = np.repeat(np.arange(len(times)), times)

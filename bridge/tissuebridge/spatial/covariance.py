@@ -21,6 +21,7 @@ from scipy import fft, ndimage
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.spatial.borders import edges_of
+from tissuebridge.spatial.coverage import Coverage
 
 _TURN: Final = 0.5
 """Radians by which the window is turned, so that its straight edges do not run along rows of pixels."""
@@ -105,48 +106,16 @@ def _pixel_um(extent_um2: float, reach_um: float) -> float:
 
 def _common(edges: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
     """The sums of products with the raster moved by up to so many rows and columns, both ways: (row, col), px."""
-    row, col, cover = _covered(edges)
-    height, width = int(row.max()) + 1, int(col.max()) + 1
+    covered = Coverage.of(edges)
+    height, width = covered.shape
     wide = fft.next_fast_len(max(width, lags + 1) + lags, real=True)
     strip = min(max(_AT_ONCE // wide - lags, lags), height)
     shape = fft.next_fast_len(strip + lags), wide
     spectrum: NDArray[np.complex128] | float = 0.0
     for top in range(0, height, strip):
-        first, last = np.searchsorted(row, (top, top + strip + lags))
-        place = (row[first:last] - top) * width + col[first:last]
-        heap = np.bincount(place, cover[first:last], (strip + lags) * width)
-        pixels = np.cumsum(heap.reshape(strip + lags, width), axis=1)
+        pixels = covered.rows(top, top + strip + lags, width)
         both = fft.rfft2(pixels, shape)
         spectrum = spectrum + np.conj(fft.rfft2(pixels[:strip], shape)) * both
     every = fft.irfft2(spectrum, shape)
     half = np.roll(every, lags, axis=1)[: lags + 1, : 2 * lags + 1]
     return np.concatenate([half[:0:-1, ::-1], half])
-
-
-def _covered(edges: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """What edges add to the covered share of their pixel and of all that follow in its row: (row, col, what), by row.
-
-    An edge takes off what lies on its right as it comes down, and adds it going up: edges have the inside on their
-    left. Edges in px, none below 0.
-    """
-    start, step = edges[:, :2], edges[:, 2:] - edges[:, :2]
-    edge, share = [np.arange(len(edges))] * 2, [np.zeros(len(edges)), np.ones(len(edges))]
-    for axis in (0, 1):
-        first = np.floor(edges[:, [axis, axis + 2]].min(axis=1)) + 1
-        crossed = np.maximum(np.ceil(edges[:, [axis, axis + 2]].max(axis=1)) - first, 0).astype(np.intp)
-        index = np.repeat(np.arange(len(edges)), crossed)
-        line = first[index] + np.arange(len(index)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
-        edge.append(index)
-        share.append((line - start[index, axis]) / step[index, axis])
-    edges_, shares = np.concatenate(edge), np.concatenate(share)
-    order = np.lexsort((shares, edges_))
-    edges_, shares = edges_[order], shares[order]
-    at = start[edges_] + shares[:, None] * step[edges_]
-    within = edges_[1:] == edges_[:-1]
-    down = (at[:-1, 1] - at[1:, 1])[within]
-    x, y = ((at[1:] + at[:-1]) / 2)[within].T
-    row, col = np.floor(y).astype(np.intp), np.floor(x).astype(np.intp)
-    rows, cols = np.concatenate([row, row]), np.concatenate([col, col + 1])
-    cover = np.concatenate([down * (1 - (x - col)), down * (x - col)])
-    order = np.argsort(rows, kind="stable")
-    return rows[order], cols[order], cover[order]

@@ -13,7 +13,9 @@ holds the whole curve with the stated probability. Radii below the suppression d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,10 +24,13 @@ from numpy.typing import NDArray
 
 from tissuebridge.errors import UsageError
 from tissuebridge.spatial.multiple import PValue, monte_carlo_p
-from tissuebridge.spatial.nulls import SIMULATIONS, Null, Pattern, draws
+from tissuebridge.spatial.nulls import SIMULATIONS, Null, Pattern, check_simulations, drawn
 from tissuebridge.spatial.ripley import Curve
 
 LEVEL: Final = 0.95
+
+_MOST_THREADS: Final = 16
+"""Each may hold pairs of cells (`pairs`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +78,15 @@ def compare_with_null(
     Raises:
         UsageError: Fewer than 19 simulations, or no radius at or above `from_um`.
     """
-    curve = function(seen)
-    simulated = np.array([function(pattern).values for pattern in draws(null, simulations, seed)])
+    check_simulations(simulations)
+
+    def values(index: int) -> NDArray[np.float64]:
+        return function(drawn(null, seed, index)).values
+
+    # The first ones make what all need (trees, weights). Trees and arithmetic of arrays let other threads work.
+    curve, first = function(seen), values(0)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
+        simulated = np.array([first, *threads.map(values, range(1, simulations))])
     return _compared(curve, simulated, null, from_um)
 
 

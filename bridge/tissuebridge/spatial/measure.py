@@ -16,19 +16,15 @@ from numpy.typing import NDArray
 
 from tissuebridge.spatial.bands import profile
 from tissuebridge.spatial.density import Density, densities, density
-from tissuebridge.spatial.distances import censored, distance_to_interface, signed_distance
+from tissuebridge.spatial.distances import censored, signed_distance
 from tissuebridge.spatial.edges import EdgeWeights
 from tissuebridge.spatial.enrichment import enrichment
 from tissuebridge.spatial.envelopes import Tested, compare_with_null
 from tissuebridge.spatial.graph import composition, delaunay, local_density
-from tissuebridge.spatial.image_coupling import (
-    Interface,
-    cell_coupling_rows,
-    interface_of,
-    region_coupling_rows,
-)
+from tissuebridge.spatial.image_coupling import cell_coupling_rows, interfaces_of, region_coupling_rows
 from tissuebridge.spatial.image_functions import function_rows, radii
 from tissuebridge.spatial.image_pairs import pair_rows
+from tissuebridge.spatial.interfaces import Interface
 from tissuebridge.spatial.multiple import benjamini_hochberg
 from tissuebridge.spatial.neighbours import nearest_neighbours
 from tissuebridge.spatial.nulls import Pattern, Stratified, stratum_of
@@ -70,7 +66,7 @@ def measure(
     """
     settings = settings or SpatialSettings()
     functions: list[Row] = []
-    interfaces = [one for name in tissue.regions if (one := interface_of(tissue, settings, name))]
+    interfaces = interfaces_of(tissue, settings)
     steps: list[tuple[str, Callable[[], list[Row]]]] = [
         ("window", lambda: _window_rows(tissue)),
         ("densities", lambda: _density_rows(tissue)),
@@ -131,11 +127,12 @@ def _density_row(one: Density) -> Row:
 def _profile_rows(tissue: Tissue, interfaces: Sequence[Interface]) -> list[Row]:
     rows: list[Row] = []
     for at in interfaces:
+        bands = at.bands()
         for cell_class, points in tissue.cells.items():
-            distances = distance_to_interface(at.strata[0], at.line, points)
+            distances = at.distance(points)
             hidden = censored(tissue.window, distances, points)
-            for band, (low, high, one) in enumerate(profile(cell_class, at.name, at.bands, distances)):
-                here = at.bands.index(distances) == band
+            for band, (low, high, one) in enumerate(profile(cell_class, at.name, bands, distances)):
+                here = bands.index(distances) == band
                 shown = _density_row(one) | {"from_um": low, "to_um": high}
                 rows.append(shown | {"censored_cells": int((hidden & here).sum())})
     return rows

@@ -17,8 +17,9 @@ stroma, would nearly always be called coupled. The others keep what is not asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final, Protocol
 
 import numpy as np
@@ -66,15 +67,19 @@ class Null(Protocol):
         ...
 
 
-def draws(null: Null, simulations: int, seed: int) -> Iterator[Pattern]:
-    """Patterns under a null, each from a stream of its own, so that the k-th is the same whatever came before.
+def check_simulations(simulations: int) -> None:
+    """Refuses too few.
 
     Raises:
         UsageError: Fewer than 19 simulations: not even p = 0.05 could be reached.
     """
     if simulations < 19:
         raise UsageError(f"{simulations} simulations cannot reach p = 0.05; take at least 19, or 999")
-    return (null.draw(np.random.default_rng((seed, index))) for index in range(simulations))
+
+
+def drawn(null: Null, seed: int, index: int) -> Pattern:
+    """A pattern under a null from a stream of its own: the k-th is the same whatever is drawn before or beside it."""
+    return null.draw(np.random.default_rng((seed, index)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +116,10 @@ class Stratified:
 
     def draw(self, random: np.random.Generator) -> Pattern:
         """As many points in each stratum, uniform."""
-        parts = [stratum.sample(n, random) for stratum, n in zip(self.strata, self.counts(), strict=True)]
+        parts = [stratum.sample(n, random) for stratum, n in zip(self.strata, self.counts, strict=True)]
         return Pattern(np.concatenate([_NOBODY, *parts]), self.pattern.others, self.pattern.window)
 
+    @cached_property
     def counts(self) -> list[int]:
         """The points of each stratum.
 

@@ -18,19 +18,19 @@ from tissuebridge.errors import UsageError
 from tissuebridge.spatial.edges import Correction, EdgeWeights
 from tissuebridge.spatial.window import Window
 
-_AT_ONCE: Final = 4_000_000
-"""Pairs held at a time: about 200 MB."""
+_AT_ONCE: Final = 1_000_000
+"""Pairs held at a time: about 50 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Ordered pairs of points.
+    """Ordered pairs of points; both orders of a pair may be told as one, with the weights of both.
 
     Attributes:
         i: int (m,), of the points.
         j: int (m,), of the others (or of the points, where there are none).
         d: float64 (m,), distances, um.
-        weight: float64 (m,), the edge correction; 1 with the border method.
+        weight: float64 (m,), the edge correction, of both orders where they are told as one; 1 with the border method.
     """
 
     i: NDArray[np.intp]
@@ -47,6 +47,8 @@ def pairs_within(
 ) -> Iterator[Pairs]:
     """All ordered pairs (x_i, y_j) not farther apart than the weights reach; never a point with itself.
 
+    Among the points themselves, both orders are told as one with the translation correction, which is the same in both.
+
     Args:
         points: float64 (n, 2), um.
         others: float64 (m, 2), um; None: the points themselves.
@@ -54,6 +56,9 @@ def pairs_within(
         correction: Which weights.
     """
     if not len(points) or (others is not None and not len(others)):
+        return
+    if others is None and correction is Correction.TRANSLATION:
+        yield from _told_as_one(points, weights)
         return
     tree = KDTree(points if others is None else others)
     targets = np.asarray(tree.data)
@@ -72,6 +77,24 @@ def pairs_within(
         else:
             weight = np.ones(len(d))
         yield Pairs(i, j, d, weight)
+
+
+def _told_as_one(points: NDArray[np.float64], weights: EdgeWeights) -> Iterator[Pairs]:
+    """The pairs of points among themselves: those of each chunk, and its own with those of the chunks after it."""
+    reach_um, is_later = weights.r_max_um, np.ones(len(points), np.bool_)
+    for chunk in _chunks(points, KDTree(points), reach_um):
+        is_later[chunk] = False
+        tree, xy = KDTree(points[chunk]), points[chunk]
+        near = ((points > xy.min(axis=0) - reach_um) & (points < xy.max(axis=0) + reach_um)).all(axis=1)
+        later = np.flatnonzero(near & is_later)
+        within = tree.query_pairs(reach_um, output_type="ndarray")
+        pairs = [(chunk[within[:, 0]], chunk[within[:, 1]])]
+        if len(later):
+            found = tree.sparse_distance_matrix(KDTree(points[later]), reach_um, output_type="ndarray")
+            pairs.append((chunk[found["i"]], later[found["j"]]))
+        for i, j in pairs:
+            offsets = points[j] - points[i]
+            yield Pairs(i, j, np.hypot(offsets[:, 0], offsets[:, 1]), 2 * weights.translation(offsets))
 
 
 def _chunks(points: NDArray[np.float64], tree: KDTree, reach_um: float) -> Iterator[NDArray[np.intp]]:

@@ -109,9 +109,9 @@ def tissue_of(
     frame: BaseGeometry = image
     for limit in limits:
         frame = polygons_of(shapely.intersection(frame, shapely.union_all(limit)))
-    regions, excluded = _regions(areas, frame, marks[IGNORE], settings)
+    regions, every, excluded = _regions(areas, frame, marks[IGNORE], settings)
     if regions:
-        window = Window.of(shapely.union_all([region.area for region in regions.values()]), name="tissue")
+        window = Window.of(every, name="tissue")
     else:
         window = Window.of(frame, excluded, "tissue")
         regions, regions_from = {WHOLE: Window(window.area, WHOLE)}, "none: the whole image"
@@ -197,32 +197,39 @@ def _regions(
     frame: BaseGeometry,
     ignored: Sequence[BaseGeometry],
     settings: SpatialSettings,
-) -> tuple[dict[str, Window], list[BaseGeometry]]:
-    """Region classes without overlap, without what is ignored or no tissue; and that, too."""
-    unions = _without_overlap(areas)
+) -> tuple[dict[str, Window], BaseGeometry, list[BaseGeometry]]:
+    """Region classes without overlap, without what is ignored or no tissue; their union; and what is left out."""
+    unions, every = _without_overlap(areas)
     excluded = [*ignored, *(area for name, area in unions.items() if name.casefold() in settings.not_tissue)]
     cut = shapely.union_all(excluded) if excluded else shapely.Polygon()
-    found = {}
-    for name, area in unions.items():
-        left = polygons_of(shapely.difference(shapely.intersection(area, frame), cut))
-        if name.casefold() not in settings.not_tissue and left.area > 0:
-            found[name] = Window(left, name)
-    return found, excluded
+
+    def left(area: BaseGeometry) -> BaseGeometry:
+        return polygons_of(shapely.difference(shapely.intersection(area, frame), cut))
+
+    kept = {name: left(area) for name, area in unions.items() if name.casefold() not in settings.not_tissue}
+    found = {name: Window(area, name) for name, area in kept.items() if area.area > 0}
+    return found, left(every), excluded
 
 
-def _without_overlap(areas: Sequence[tuple[str, BaseGeometry]]) -> dict[str, BaseGeometry]:
-    """The area of each class; where drawings overlap, the smaller one is on top, as in training."""
+def _without_overlap(
+    areas: Sequence[tuple[str, BaseGeometry]],
+) -> tuple[dict[str, BaseGeometry], BaseGeometry]:
+    """The area of each class, and all together; where drawings overlap, the smaller one is on top, as in training."""
     names = sorted({name for name, _ in areas})
-    unions = {name: shapely.union_all([polygons_of(a) for n, a in areas if n == name]) for name in names}
+    # Areas of one class are mostly apart, and are then put together in a thirtieth of the time.
+    unions = {
+        name: shapely.disjoint_subset_union_all([polygons_of(a) for n, a in areas if n == name])
+        for name in names
+    }
     every = shapely.union_all(list(unions.values()))
     if sum(union.area for union in unions.values()) <= every.area * (1 + 1e-6):
-        return unions
+        return unions, every
     taken: BaseGeometry = shapely.Polygon()
     parts: dict[str, list[BaseGeometry]] = {name: [taken] for name in names}
     for name, area in sorted(areas, key=lambda one: (one[1].area, one[0])):
         parts[name].append(shapely.difference(polygons_of(area), taken))
         taken = shapely.union(taken, polygons_of(area))
-    return {name: polygons_of(shapely.union_all(parts[name])) for name in names}
+    return {name: polygons_of(shapely.union_all(parts[name])) for name in names}, every
 
 
 def _in_um(geometry: BaseGeometry, pixel_size_um: float) -> BaseGeometry:

@@ -8,9 +8,9 @@ import shapely
 from numpy.typing import NDArray
 from scipy import stats
 
-from tissuebridge.spatial.bands import Bands, bands_of, bands_round_cells
+from tissuebridge.spatial.bands import Bands, bands_round_cells
 from tissuebridge.spatial.coupling import Coupling, coupling, upper_tail
-from tissuebridge.spatial.distances import distance_to_interface
+from tissuebridge.spatial.interfaces import Interface
 from tissuebridge.spatial.neighbours import nearest
 from tissuebridge.spatial.nulls import stratum_of
 from tissuebridge.spatial.shifting import shift_test
@@ -28,11 +28,13 @@ LINE = shapely.LineString(WAVE)
 EDGES = np.array([-60.0, -40, -20, -10, 0, 10, 20, 40, 60])
 STRATA = [TUMOR, STROMA]
 AREAS = [TUMOR.area_um2, STROMA.area_um2]
-BANDS = bands_of(TUMOR.area, LINE, [TUMOR.area, STROMA.area], EDGES.tolist())
+MET = Interface.of(STRATA, EDGES.tolist())
+assert MET is not None
+BANDS = MET.bands()
 
 
 def to_line(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return distance_to_interface(TUMOR, LINE, points)
+    return MET.distance(points)
 
 
 def measured(points: NDArray[np.float64], seed: int = 0, simulations: int = 999) -> Coupling:

@@ -10,7 +10,6 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from tissuebridge.spatial import covariance as module
-from tissuebridge.spatial.borders import edges_of
 from tissuebridge.spatial.covariance import Covariance
 
 HOLED: Final = shapely.Polygon(
@@ -75,10 +74,3 @@ def test_strips_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_moved_by_nothing_is_the_whole_window() -> None:
     assert Covariance.of(HOLED, 50.0).at(np.zeros((1, 2))) == pytest.approx(HOLED.area, rel=1e-12)
-
-
-def test_pixels_are_covered_exactly() -> None:
-    row, col, cover = module._covered(edges_of(shapely.box(1.25, 0.5, 3.0, 2.0)))
-
-    heap = np.bincount(row * 5 + col, cover, 15).reshape(3, 5)
-    assert np.cumsum(heap, axis=1)[:2, :4].tolist() == [[0, 0.375, 0.5, 0], [0, 0.75, 1, 0]]

@@ -22,7 +22,8 @@ from tissuebridge.spatial.nulls import (
     RandomLabelling,
     RandomShift,
     Stratified,
-    draws,
+    check_simulations,
+    drawn,
 )
 from tissuebridge.spatial.ripley import Curve, as_l, ripley_k
 from tissuebridge.spatial.window import Window
@@ -56,24 +57,24 @@ NULLS: dict[str, Null] = {
 
 @pytest.mark.parametrize("name", NULLS)
 def test_the_same_seed_draws_the_same(name: str) -> None:
-    once, again = (list(draws(NULLS[name], 19, seed=3)) for _ in range(2))
+    once, again = ([drawn(NULLS[name], 3, index) for index in range(19)] for _ in range(2))
 
     assert all((a.points == b.points).all() for a, b in zip(once, again, strict=True))
     assert not np.array_equal(once[0].points, once[1].points)
-    # A later one does not depend on how many come before.
-    assert (next(iter(draws(NULLS[name], 25, seed=3))).points == once[0].points).all()
+    # A later one does not depend on what comes before.
+    assert (drawn(NULLS[name], 3, 18).points == once[18].points).all()
 
 
 @pytest.mark.parametrize("name", NULLS)
 def test_draws_lie_in_their_window_and_name_their_null(name: str) -> None:
-    for pattern in draws(NULLS[name], 19, seed=0):
+    for pattern in (drawn(NULLS[name], 0, index) for index in range(19)):
         assert pattern.window.contains(pattern.points).all()
     assert NULLS[name].name
     assert NULLS[name].is_descriptive == (name == "random")
 
 
 def test_stratified_keeps_the_counts_of_region_classes() -> None:
-    for pattern in draws(NULLS["stratified"], 19, seed=0):
+    for pattern in (drawn(NULLS["stratified"], 0, index) for index in range(19)):
         assert (TUMOR.contains(pattern.points).sum(), STROMA.contains(pattern.points).sum()) == (40, 60)
 
 
@@ -83,7 +84,10 @@ def test_cells_in_no_stratum_are_refused() -> None:
 
 
 def test_intensity_weighted_keeps_the_gradient() -> None:
-    shares = [STROMA.contains(pattern.points).mean() for pattern in draws(NULLS["intensity"], 99, seed=0)]
+    shares = [
+        STROMA.contains(pattern.points).mean()
+        for pattern in (drawn(NULLS["intensity"], 0, index) for index in range(99))
+    ]
 
     # 60 % of the cells lie in a quarter of the area; smoothing takes some over the border.
     assert 0.42 < np.mean(shares) < 0.6
@@ -101,15 +105,15 @@ def test_a_shift_moves_all_cells_by_one_vector() -> None:
 
 def test_labelling_keeps_every_nucleus_and_the_counts_of_strata() -> None:
     nuclei = np.concatenate([SEEN.points, SEEN.others, mixed(2)])
-    for pattern in draws(NULLS["labelling"], 19, seed=0):
-        drawn = {tuple(point) for point in np.concatenate([pattern.points, pattern.others])}
-        assert drawn <= {tuple(point) for point in nuclei}
+    for pattern in (drawn(NULLS["labelling"], 0, index) for index in range(19)):
+        labelled = {tuple(point) for point in np.concatenate([pattern.points, pattern.others])}
+        assert labelled <= {tuple(point) for point in nuclei}
         assert STROMA.contains(pattern.points).sum() == 60
 
 
 def test_too_few_simulations_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 19"):
-        draws(NULLS["random"], 18, seed=0)
+        check_simulations(18)
 
 
 def rejections(make_null: Callable[[Pattern], Null], runs: int) -> float:

@@ -12,10 +12,12 @@ import shapely
 from numpy.typing import NDArray
 
 from tissuebridge.errors import UsageError
+from tissuebridge.spatial import pairs as pairs_module
 from tissuebridge.spatial.edges import Correction, EdgeWeights
 from tissuebridge.spatial.intensity import intensity
 from tissuebridge.spatial.nearest import Estimator, empty_space_f, nearest_g
 from tissuebridge.spatial.pair_correlation import pair_correlation
+from tissuebridge.spatial.pairs import pairs_within
 from tissuebridge.spatial.ripley import as_l, ripley_k
 from tissuebridge.spatial.window import Window
 
@@ -180,6 +182,23 @@ def test_border_k_is_its_definition(is_cross: bool) -> None:
 
     by_hand = [(distances[border >= r] <= r).sum() / (border >= r).sum() / density for r in R]
     assert found == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 10_000])
+def test_pairs_are_the_same_however_many_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    points = HOLED.sample(90, np.random.default_rng(8))
+    distances, offsets = pairs_by_hand(points, None)
+    weights = EdgeWeights(HOLED, 60.0)
+    by_hand = weights.translation(offsets.reshape(-1, 2)).reshape(90, 90)[distances <= 60].sum()
+    monkeypatch.setattr(pairs_module, "_AT_ONCE", at_once)
+
+    found = list(pairs_within(points, None, weights, Correction.TRANSLATION))
+
+    pairs = [frozenset(pair) for some in found for pair in zip(some.i.tolist(), some.j.tolist(), strict=True)]
+    assert len(set(pairs)) == len(pairs) == (distances <= 60).sum() / 2
+    assert sum(some.weight.sum() for some in found) == pytest.approx(by_hand)
 
 
 def test_g_is_its_definition() -> None:
