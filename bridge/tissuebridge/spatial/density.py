@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tissuebridge.spatial.nulls import stratum_of
 from tissuebridge.spatial.window import UM2_PER_MM2, Window
 
 LEVEL: Final = 0.95
@@ -75,14 +76,15 @@ def count_interval(count: int, level: float = LEVEL) -> tuple[float, float]:
 
 
 def densities(cells: Mapping[str, NDArray[np.float64]], regions: Mapping[str, Window]) -> list[Density]:
-    """Every class in every region.
+    """Every class in every region; a cell on the border of two is counted in the first.
 
     Args:
         cells: Class to positions, float64 (n, 2), um.
-        regions: Region class to its area.
+        regions: Region class to its area; without overlap.
     """
     return [
-        density(cell_class, region, int(window.contains(points).sum()), window.area_um2)
+        density(cell_class, region, int((stratum == place).sum()), window.area_um2)
         for cell_class, points in cells.items()
-        for region, window in regions.items()
+        for stratum in [stratum_of(list(regions.values()), points)]
+        for place, (region, window) in enumerate(regions.items())
     ]

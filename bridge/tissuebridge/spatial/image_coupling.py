@@ -8,7 +8,6 @@ outline is no better than that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tissuebridge.spatial.bands import Bands, bands_round_cells
 from tissuebridge.spatial.coupling import Coupling, coupling
 from tissuebridge.spatial.distances import censored
-from tissuebridge.spatial.interfaces import Interface, Located
+from tissuebridge.spatial.interfaces import Interface
 from tissuebridge.spatial.multiple import PValue
 from tissuebridge.spatial.neighbours import nearest
 from tissuebridge.spatial.nulls import stratum_of
@@ -25,17 +24,15 @@ from tissuebridge.spatial.settings import SpatialSettings
 from tissuebridge.spatial.shifting import shift_test
 from tissuebridge.spatial.tissue import Tissue
 
-_NOTHING_UM2: Final = 1.0
-"""Where no more is left of a region, or of all others, after a move, there is nothing to tell."""
-
 
 def interfaces_of(tissue: Tissue, settings: SpatialSettings) -> list[Interface]:
-    """The interface of each region class with all other tissue, where there is one."""
+    """The interface of each region class with all other tissue, if there is one: where it is, and moved both ways."""
+    moves = [0.0, *sorted({-settings.moved_um, settings.moved_um} - {0.0})]
     found = []
     for name, region in tissue.regions.items():
         strata = [region, *(other for key, other in tissue.regions.items() if key != name)]
-        found.append(Interface.of(strata, settings.bands_um, [-settings.moved_um, settings.moved_um]))
-    return [one for one in found if one is not None]
+        found += Interface.of(strata, settings.bands_um, moves)
+    return found
 
 
 def region_coupling_rows(tissue: Tissue, settings: SpatialSettings, known: Sequence[Interface]) -> list[Row]:
@@ -43,34 +40,30 @@ def region_coupling_rows(tissue: Tissue, settings: SpatialSettings, known: Seque
 
     Args:
         tissue: Cells and regions.
-        settings: Bands, moves, simulations.
+        settings: Simulations.
         known: From `interfaces_of`.
     """
     rows: list[Row] = []
     for at in known:
-        located = {cell_class: at.locate(points) for cell_class, points in tissue.cells.items()}
-        for moved_um in [0.0, *sorted({-settings.moved_um, settings.moved_um} - {0.0})]:
-            region_um2, *others_um2 = at.areas_um2(moved_um)
-            if min(region_um2, sum(others_um2)) > _NOTHING_UM2:
-                for cell_class, cells in located.items():
-                    rows += _at_interface(tissue, settings, at, moved_um, cell_class, cells)
+        for cell_class, points in tissue.cells.items():
+            rows += _at_interface(tissue, settings, at, cell_class, points)
     return rows
 
 
 def _at_interface(
-    tissue: Tissue, settings: SpatialSettings, at: Interface, moved_um: float, cell_class: str, cells: Located
+    tissue: Tissue, settings: SpatialSettings, at: Interface, cell_class: str, points: NDArray[np.float64]
 ) -> list[Row]:
-    points, distances = tissue.cells[cell_class], cells.signed_um - moved_um
-    found = _coupling(at.bands(moved_um), cells.strata(moved_um), distances, at.areas_um2(moved_um), settings)
+    stratum, distances = at.locate(points)
+    found = _coupling(at.bands, stratum, distances, at.areas_um2, settings)
     shifted = None
-    if moved_um == 0:
+    if at.moved_um == 0:
         # A move by more than the window is wide leaves nothing to compare.
         shift_um = min(settings.shift_um, float(np.sqrt(tissue.window.area_um2)) / 3)
         shifted = shift_test(
-            at.strata, at.distance, at.edges, points, shift_um,
+            at.strata, at.distance, at.bands.edges, points, shift_um,
             simulations=settings.simulations, seed=settings.seed,
         )  # fmt: skip
-    head: Row = {"class": cell_class, "structure": f"border of {at.name}", "moved_um": moved_um}
+    head: Row = {"class": cell_class, "structure": f"border of {at.name}", "moved_um": at.moved_um}
     hidden = censored(tissue.window, distances, points)
     head["censored_share"] = float(hidden.mean()) if len(points) else None
     return _rows(head, found, shifted)
@@ -89,7 +82,7 @@ def cell_coupling_rows(tissue: Tissue, settings: SpatialSettings) -> list[Row]:
             if cell_class == other:
                 continue
             distances = nearest(points, targets)
-            areas = np.array([one.area_um2 for one in strata])
+            areas = [one.area_um2 for one in strata]
             found = _coupling(bands, stratum_of(strata, points), distances, areas, settings)
             hidden = (
                 float((tissue.window.border_distance(points) < distances).mean()) if len(points) else None
@@ -103,13 +96,13 @@ def _coupling(
     bands: Bands,
     stratum: NDArray[np.intp],
     distances: NDArray[np.float64],
-    areas_um2: NDArray[np.float64],
+    areas_um2: Sequence[float],
     settings: SpatialSettings,
 ) -> Coupling:
     return coupling(
         bands,
         [distances[stratum == k] for k in range(len(areas_um2))],
-        areas_um2.tolist(),
+        areas_um2,
         simulations=settings.simulations,
         seed=settings.seed,
     )

@@ -126,8 +126,8 @@ def _density_row(one: Density) -> Row:
 
 def _profile_rows(tissue: Tissue, interfaces: Sequence[Interface]) -> list[Row]:
     rows: list[Row] = []
-    for at in interfaces:
-        bands = at.bands()
+    for at in (one for one in interfaces if one.moved_um == 0):
+        bands = at.bands
         for cell_class, points in tissue.cells.items():
             distances = at.distance(points)
             hidden = censored(tissue.window, distances, points)

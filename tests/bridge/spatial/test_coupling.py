@@ -28,9 +28,8 @@ LINE = shapely.LineString(WAVE)
 EDGES = np.array([-60.0, -40, -20, -10, 0, 10, 20, 40, 60])
 STRATA = [TUMOR, STROMA]
 AREAS = [TUMOR.area_um2, STROMA.area_um2]
-MET = Interface.of(STRATA, EDGES.tolist())
-assert MET is not None
-BANDS = MET.bands()
+[MET] = Interface.of(STRATA, EDGES.tolist())
+BANDS = MET.bands
 
 
 def to_line(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,6 +28,12 @@ def test_densities_are_cells_per_square_millimetre() -> None:
     assert found["CD8", "Tumor"].high == pytest.approx(3.689 / 0.5, rel=1e-3)
 
 
+def test_a_cell_on_a_border_is_counted_once() -> None:
+    found = densities({"CD3": np.array([[500.0, 100.0]])}, {"Tumor": TUMOR, "Stroma": STROMA})
+
+    assert [one.count for one in found] == [1, 0]
+
+
 def test_a_density_without_area_is_not_defined() -> None:
     assert density("CD3", "Tumor", 0, 0.0).per_mm2 is None
 

@@ -186,12 +186,15 @@ def test_a_single_region_is_told_by_its_name_but_not_the_whole_image(name: str |
 
 def test_moved_borders_keep_the_tissue_together() -> None:
     settings = SpatialSettings()
-    tumor, _stroma = interfaces_of(tissue_of(objects(), 0.5, SIDE, SIDE), settings)
+    found = interfaces_of(tissue_of(objects(), 0.5, SIDE, SIDE), settings)
 
-    for by_um in (-5.0, 0.0, 5.0):
-        moved = [(400 + by_um) * 800, (400 - by_um) * 800]
+    assert [(one.name, one.moved_um) for one in found] == [
+        (name, by_um) for name in ("Stroma", "Tumor") for by_um in (0.0, -5.0, 5.0)
+    ]
+    for met in found:
         # At its ends, the border bends round what it runs past.
-        assert tumor.areas_um2(by_um).tolist() == pytest.approx(moved, rel=1e-4)
+        moved = [(400 + met.moved_um) * 800, (400 - met.moved_um) * 800]
+        assert met.areas_um2 == pytest.approx(moved, rel=1e-4)
 
 
 def test_rows_are_written_with_every_column(tmp_path: Path) -> None:
