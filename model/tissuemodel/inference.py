@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tissuemodel.config import ModelConfig
+from tissuemodel.fused import can_fuse, fused
 from tissuemodel.fusion import fuse, fuse_heat, heat_heights, planes
 from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import Maps, MultitaskUNet
@@ -98,7 +99,9 @@ class Inference:
         else:
             self.device, self._layout = device or best_device(), torch.channels_last
             self._autocast = precision == "bf16"
-            self._network = folded.to(self.device).to(memory_format=self._layout)
+            laid_out = folded.to(self.device).to(memory_format=self._layout)
+            is_fused = precision == "fp32" and can_fuse(self.device)
+            self._network = fused(laid_out) if is_fused else laid_out
 
     def for_image(self, statistics: ChannelStatistics | None) -> Inference:
         """The same network, asked about one image; see `ModelConfig.for_image`."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
+from tissuemodel.fused import can_fuse
 from tissuemodel.fusion import MIN_FUSED_HEAT, fuse
 from tissuemodel.inference import Inference, best_device, normalise, pad_value
 from tissuemodel.labels import ChannelStatistics
@@ -56,6 +57,26 @@ def test_the_folded_network_says_what_the_trained_one_says() -> None:
     np.testing.assert_allclose(regions, fuse(maps.regions), atol=1e-4)
     np.testing.assert_allclose(heat, maps.heat[0], atol=1e-4)
     assert heat.min() < 0  # unclamped
+
+
+@pytest.mark.skipif(not can_fuse(CPU), reason="this CPU's torch cannot put a rectifier into a convolution")
+def test_the_fused_network_says_what_the_folded_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pixels(2, 40, 64)
+    here = Inference(trained(), CONFIG, CPU)
+    monkeypatch.setattr("tissuemodel.inference.can_fuse", lambda device: False)
+    elsewhere = Inference(trained(), CONFIG, CPU)
+
+    assert len([one for one in here._network.modules() if isinstance(one, nn.ReLU)]) == 0
+    assert len([one for one in elsewhere._network.modules() if isinstance(one, nn.ReLU)]) > 0
+    for fused, folded in zip(here(image), elsewhere(image), strict=True):
+        np.testing.assert_allclose(fused, folded, atol=1e-5)
+
+
+def test_only_full_precision_is_fused() -> None:
+    """In bfloat16 torch chooses each operation's precision; what is inside a convolution it cannot see."""
+    half = Inference(trained(), CONFIG, CPU, "bf16")
+
+    assert any(isinstance(one, nn.ReLU) for one in half._network.modules())
 
 
 def test_no_batch_norm_is_left_and_the_trained_network_is_not_touched() -> None:
