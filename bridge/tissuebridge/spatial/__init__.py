@@ -4,8 +4,9 @@ The way of the data: `tissue` sorts an image's objects; `measure` is the top, ob
 `measurements` puts numbers back on objects, `cohort` joins images, `rows` writes tables, `settings` holds the defaults.
 
 First order: `window` (where a cell could lie), `borders` (exact distances to outlines), `distances`, `density`, `bands`
-(level sets), `neighbours`. What "by chance" means: `nulls`, `multiple` (p-values, many tests), `envelopes` (tests of a
-whole function). Second order: `pairs`, `edges` (edge corrections), `ripley`, `pair_correlation`, `nearest`,
+(level sets), `interfaces` (where regions meet, at rest and moved) on a `tissue_raster` with exact `coverage`,
+`neighbours`. What "by chance" means: `nulls`, `multiple` (p-values, many tests), `envelopes` (tests of a whole function).
+Second order: `pairs`, `edges` (edge corrections), `ripley`, `pair_correlation`, `nearest`,
 `intensity`; of one image: `image_functions`. Coupling: `coupling`, `shifting`, `image_coupling`; of two classes:
 `pair_shifting`, `image_pairs`. Neighbourhoods: `graph`, `enrichment`.
 
