@@ -179,8 +179,9 @@ def told(found: dict[str, list[dict[str, float]]], megapixels: float) -> None:
             f"{max(figures['peak_mib'] for figures in rounds):.0f} MiB above the imports, "
             f"{statistics.median(cpu) * megapixels / own:.2f} times ours"
         )
-    beyond = statistics.median(figures["cpu"] - figures["network"] for figures in found["ours"])
-    print(f"ours without the network's own time: {beyond / megapixels:.4f} CPU-s/Mpx")
+    if found["ours"][0]["network"]:
+        beyond = statistics.median(figures["cpu"] - figures["network"] for figures in found["ours"])
+        print(f"ours without the network's own time: {beyond / megapixels:.4f} CPU-s/Mpx")
 
 
 if __name__ == "__main__":
