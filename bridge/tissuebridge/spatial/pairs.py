@@ -85,7 +85,7 @@ def _told_as_one(points: NDArray[np.float64], weights: EdgeWeights) -> Iterator[
     for chunk in _chunks(points, KDTree(points), reach_um):
         is_later[chunk] = False
         tree, xy = KDTree(points[chunk]), points[chunk]
-        near = ((points > xy.min(axis=0) - reach_um) & (points < xy.max(axis=0) + reach_um)).all(axis=1)
+        near = ((points >= xy.min(axis=0) - reach_um) & (points <= xy.max(axis=0) + reach_um)).all(axis=1)
         later = np.flatnonzero(near & is_later)
         within = tree.query_pairs(reach_um, output_type="ndarray")
         pairs = [(chunk[within[:, 0]], chunk[within[:, 1]])]
