@@ -121,7 +121,9 @@ class Engine(StrEnum):
 
 EngineOption = Annotated[
     Engine,
-    typer.Option("--engine", help="openvino: a fifth faster on a CPU; pip install 'tissuebridge[openvino]'."),
+    typer.Option(
+        "--engine", help="openvino: up to a tenth faster on a CPU; pip install 'tissuebridge[openvino]'."
+    ),
 ]
 
 

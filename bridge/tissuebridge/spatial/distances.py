@@ -1,4 +1,4 @@
-"""How far cells are from regions: signed distances, interfaces between two classes, and where the window hides more.
+"""How far cells are from regions: signed distances, and where the window hides more.
 
 Distances are Euclidean, to the outline, in um; negative inside, as QuPath's `Signed distance to annotation NAME µm`.
 A distance is censored where the window's own edge is nearer than what was measured to: beyond that edge there may be

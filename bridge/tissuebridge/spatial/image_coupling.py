@@ -64,8 +64,7 @@ def _at_interface(
             simulations=settings.simulations, seed=settings.seed,
         )  # fmt: skip
     head: Row = {"class": cell_class, "structure": f"border of {at.name}", "moved_um": at.moved_um}
-    hidden = censored(tissue.window, distances, points)
-    head["censored_share"] = float(hidden.mean()) if len(points) else None
+    head["censored_share"] = _censored_share(tissue, distances, points)
     return _rows(head, found, shifted)
 
 
@@ -73,6 +72,7 @@ def cell_coupling_rows(tissue: Tissue, settings: SpatialSettings) -> list[Row]:
     """Every cell class with the cells of every other class, from the suppression distance on."""
     edges = [settings.suppression_um, *(one for one in settings.rings_um if one > settings.suppression_um)]
     strata = list(tissue.regions.values())
+    areas_um2 = [one.area_um2 for one in strata]
     rows: list[Row] = []
     for other, targets in tissue.cells.items():
         if not len(targets) or len(edges) < 2:
@@ -82,14 +82,17 @@ def cell_coupling_rows(tissue: Tissue, settings: SpatialSettings) -> list[Row]:
             if cell_class == other:
                 continue
             distances = nearest(points, targets)
-            areas = [one.area_um2 for one in strata]
-            found = _coupling(bands, stratum_of(strata, points), distances, areas, settings)
-            hidden = (
-                float((tissue.window.border_distance(points) < distances).mean()) if len(points) else None
-            )
+            found = _coupling(bands, stratum_of(strata, points), distances, areas_um2, settings)
             head: Row = {"class": cell_class, "structure": f"cells of {other}", "moved_um": 0.0}
-            rows += _rows(head | {"censored_share": hidden}, found, None)
+            head["censored_share"] = _censored_share(tissue, distances, points)
+            rows += _rows(head, found, None)
     return rows
+
+
+def _censored_share(
+    tissue: Tissue, distances: NDArray[np.float64], points: NDArray[np.float64]
+) -> float | None:
+    return float(censored(tissue.window, distances, points).mean()) if len(points) else None
 
 
 def _coupling(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -45,6 +44,7 @@ class Interface:
     Attributes:
         strata: The region, then the others, where they are; without overlap.
         met: Where the region meets each of the others, um.
+        at_rest: All of these together: one for all moves, which share its trees.
         moved_um: How far the border is moved, outwards if positive.
         line: The border where it is moved to: what distances are measured to.
         bands: Round the line; their areas in each stratum, as the move makes it.
@@ -53,6 +53,7 @@ class Interface:
 
     strata: Sequence[Window]
     met: Sequence[Border]
+    at_rest: Border
     moved_um: float
     line: Border
     bands: Bands
@@ -85,11 +86,12 @@ class Interface:
         array = check_edges(edges)
         region, *others = (stratum.area for stratum in strata)
         met = meeting_lines(region, others)
-        if not any(len(line.pieces) for line in met):
+        at_rest = Border(np.concatenate([np.zeros((0, 4)), *(line.pieces for line in met)]))
+        if not len(at_rest.pieces):
             return []
         gap_um = float(np.diff(np.unique(np.abs([0.0, *array, *moves_um]))).min())
         raster = TissueRaster.of([region, *others], gap_um)
-        found = [_moved(raster, strata, met, array, by_um) for by_um in moves_um]
+        found = [_moved(raster, strata, met, at_rest, array, by_um) for by_um in moves_um]
         return [one for one in found if min(one.areas_um2[0], sum(one.areas_um2[1:])) > _NOTHING_UM2]
 
     @property
@@ -108,7 +110,7 @@ class Interface:
         """
         stratum = stratum_of(self.strata, points)
         if self.moved_um:
-            apart = self._at_rest.distance(points)
+            apart = self.at_rest.distance(points)
             signed = np.where(stratum == 0, -apart, apart)
             there = np.where(stratum == 0, 1 + _nearest(self.met, points), stratum)
             stratum = np.where(stratum < 0, -1, np.where(signed <= self.moved_um, 0, there))
@@ -118,10 +120,6 @@ class Interface:
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """The distance of each point to the line, negative in the region."""
         return self.locate(points)[1]
-
-    @cached_property
-    def _at_rest(self) -> Border:
-        return _joined(self.met)
 
 
 def meeting_lines(
@@ -153,10 +151,6 @@ def meeting_lines(
     return [Border(pieces[nearest == place]) for place in range(len(others))]
 
 
-def _joined(borders: Sequence[Border]) -> Border:
-    return Border(np.concatenate([border.pieces for border in borders]))
-
-
 def _nearest(borders: Sequence[Border], points: NDArray[np.float64]) -> NDArray[np.intp]:
     """Which of the borders is nearest to each point."""
     if len(borders) == 1:
@@ -168,10 +162,11 @@ def _moved(
     raster: TissueRaster,
     strata: Sequence[Window],
     met: Sequence[Border],
+    at_rest: Border,
     edges: NDArray[np.float64],
     by_um: float,
 ) -> Interface:
-    at_rest, unsigned = _joined(met), np.unique(np.abs(edges))
+    unsigned = np.unique(np.abs(edges))
     line = _level_set(raster, at_rest, by_um) if by_um else at_rest
     sums = np.zeros((len(strata), len(edges)))
     gained = np.zeros(len(strata))
@@ -196,7 +191,7 @@ def _moved(
     areas = [max(one.area_um2 + more, 0.0) for one, more in zip(strata, gained.tolist(), strict=True)]
     in_bands = np.diff(sums, axis=1)
     in_bands[in_bands < _ROUNDING_UM2] = 0.0
-    return Interface(strata, met, by_um, line, Bands(edges, in_bands), areas)
+    return Interface(strata, met, at_rest, by_um, line, Bands(edges, in_bands), areas)
 
 
 def _share_within(limit_um: float, distance: NDArray[np.float64], pixel_um: float) -> NDArray[np.float64]:
