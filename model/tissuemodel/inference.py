@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tissuemodel.config import ModelConfig
-from tissuemodel.fused import can_fuse, fused
+from tissuemodel.fused import FusedNetwork, can_fuse
 from tissuemodel.fusion import fuse, fuse_heat, heat_heights, planes
 from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import Maps, MultitaskUNet
@@ -58,7 +58,7 @@ def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         mean: (B, 3) or (1, 3).
         std: Likewise.
     """
-    return (pixels - mean[..., None, None]) / std[..., None, None]
+    return (pixels - mean[..., None, None]).div_(std[..., None, None])
 
 
 class Inference:
@@ -101,7 +101,7 @@ class Inference:
             self._autocast = precision == "bf16"
             laid_out = folded.to(self.device).to(memory_format=self._layout)
             is_fused = precision == "fp32" and can_fuse(self.device)
-            self._network = fused(laid_out) if is_fused else laid_out
+            self._network = FusedNetwork(laid_out) if is_fused else laid_out
 
     def for_image(self, statistics: ChannelStatistics | None) -> Inference:
         """The same network, asked about one image; see `ModelConfig.for_image`."""

@@ -62,17 +62,27 @@ class MultitaskUNet(nn.Module):
         Raises:
             ValueError: A side is no multiple of the stride.
         """
+        self.check_sides(image)
+        features = self.encoder(image)
+        regions = self.regions(features) if self.regions is not None else []
+        heat = self.cells(features) if self.cells is not None else []
+        return Maps(regions, self.activated(heat))
+
+    def check_sides(self, image: Tensor) -> None:
+        """Refuses an image (B, 3, H, W) that cannot be halved as often as the network does.
+
+        Raises:
+            ValueError: A side is no multiple of the stride.
+        """
         stride = self.config.stride
         if image.shape[-1] % stride or image.shape[-2] % stride:
             raise ValueError(
                 f"image of {tuple(image.shape[-2:])} px: pad both sides to multiples of {stride}"
             )
-        features = self.encoder(image)
-        regions = self.regions(features) if self.regions is not None else []
-        heat = self.cells(features) if self.cells is not None else []
-        if self.config.heat_activation == "sigmoid":
-            heat = [torch.sigmoid(level) for level in heat]
-        return Maps(regions, heat)
+
+    def activated(self, heat: list[Tensor]) -> list[Tensor]:
+        """What the heads give of heat, through the activation that the configuration asks for."""
+        return [torch.sigmoid(level) for level in heat] if self.config.heat_activation == "sigmoid" else heat
 
 
 @lru_cache(maxsize=8)

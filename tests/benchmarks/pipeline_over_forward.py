@@ -3,8 +3,9 @@
     python tests/benchmarks/pipeline_over_forward.py IMAGES MODEL [--side 4096] [--tile-size 1024] [--rounds 3]
 
 Makes a tiled JPEG TIFF of real tissue (the images of the folder IMAGES, side by side), and alternates in one process
-A: the bare network, fed ready pixels of the same tiles with their halos, and B: `pipeline.analyse` plus writing
-GeoJSON and label map. Prints the medians, their ratio, and the peak memory.
+A: the bare network, fed ready pixels of the same tiles with their halos, B: `pipeline.analyse` plus writing GeoJSON
+and label map, and C: as A, but the network as torch computes it (batch norm folded, channels last) without our fusing.
+Prints the medians, B's ratios to A and C, and the peak memory of a round of A and B before C.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import tifffile
@@ -77,6 +79,12 @@ def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core:
     return run
 
 
+def unfused(model: Path) -> LocalPredictor:
+    """The same network, each of its operations by itself."""
+    with mock.patch("tissuemodel.inference.can_fuse", return_value=False):
+        return LocalPredictor.load(model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,7 +93,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--tile-size", type=int, default=DEFAULT_TILE_SIZE)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="at least 2")
     asked = parser.parse_args()
     predictor = LocalPredictor.load(asked.model)
     pixel_size_um = predictor.description.pixel_size_um
@@ -94,30 +102,36 @@ def main() -> None:
         path = Path(name) / "slide.tif"
         tifffile.imwrite(path, slide, tile=(512, 512), compression="jpeg", compressionargs={"level": 85})
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        ways = {
-            "bare network": bare_network(predictor, slide, asked.tile_size),
-            "whole way": whole_way(predictor, path, pixel_size_um, asked.tile_size),
-        }
-        seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for turn in range(asked.rounds):
-            for way, run in ways.items():
-                wall, cpu = time.perf_counter(), time.process_time()
-                run()
-                seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
-                print(
-                    f"round {turn}: {way:12} wall {seconds[way][-1][0]:7.2f} s  CPU {seconds[way][-1][1]:7.2f} s",
-                    flush=True,
-                )
+        bare = ("bare network", bare_network(predictor, slide, asked.tile_size))
+        whole = ("whole way", whole_way(predictor, path, pixel_size_um, asked.tile_size))
+        plain = ("unfused network", bare_network(unfused(asked.model), slide, asked.tile_size))
+        seconds = timed([bare, whole], 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        more = timed([plain, bare, whole], asked.rounds - 1)
     medians = {
-        way: [statistics.median(column) for column in zip(*times, strict=True)]
-        for way, times in seconds.items()
+        way: [statistics.median(column) for column in zip(*seconds.get(way, []), *more[way], strict=True)]
+        for way in more
     }
-    bare, whole = medians["bare network"], medians["whole way"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"whole way / bare network: wall {whole[0] / bare[0]:.3f}, CPU {whole[1] / bare[1]:.3f}")
+    for other in ("bare network", "unfused network"):
+        wall, cpu = (a / b for a, b in zip(medians["whole way"], medians[other], strict=True))
+        print(f"whole way / {other}: wall {wall:.3f}, CPU {cpu:.3f}")
     print(
         f"peak memory {peak / 1024:.0f} MiB, {(peak - before) / 1024:.0f} MiB above model, imports and slide in memory"
     )
+
+
+def timed(
+    ways: Sequence[tuple[str, Callable[[], None]]], rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of each way in each round, told as they come."""
+    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way, _ in ways}
+    for _ in range(rounds):
+        for way, run in ways:
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
+            print(f"{way:15} wall {seconds[way][-1][0]:7.2f} s  CPU {seconds[way][-1][1]:7.2f} s", flush=True)
+    return seconds
 
 
 if __name__ == "__main__":

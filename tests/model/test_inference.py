@@ -9,7 +9,7 @@ from torch import nn
 
 from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
-from tissuemodel.fused import can_fuse
+from tissuemodel.fused import FusedNetwork, can_fuse
 from tissuemodel.fusion import MIN_FUSED_HEAT, fuse
 from tissuemodel.inference import Inference, best_device, normalise, pad_value
 from tissuemodel.labels import ChannelStatistics
@@ -59,32 +59,75 @@ def test_the_folded_network_says_what_the_trained_one_says() -> None:
     assert heat.min() < 0  # unclamped
 
 
-@pytest.mark.skipif(not can_fuse(CPU), reason="this CPU's torch cannot put a rectifier into a convolution")
-def test_the_fused_network_says_what_the_folded_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = pixels(2, 40, 64)
-    here = Inference(trained(), CONFIG, CPU)
-    monkeypatch.setattr("tissuemodel.inference.can_fuse", lambda device: False)
-    elsewhere = Inference(trained(), CONFIG, CPU)
+needs_fusing = pytest.mark.skipif(
+    not can_fuse(CPU), reason="this CPU's torch cannot put a rectifier into a convolution"
+)
 
-    assert len([one for one in here._network.modules() if isinstance(one, nn.ReLU)]) == 0
-    assert len([one for one in elsewhere._network.modules() if isinstance(one, nn.ReLU)]) > 0
+
+@needs_fusing
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, network=replace(CONFIG.network, heat_activation="sigmoid")),
+        replace(CONFIG, cell_classes=()),
+        replace(CONFIG, region_classes=()),
+    ],
+    ids=["both", "sigmoid", "regions", "cells"],
+)
+def test_the_fused_network_says_what_the_folded_one_says(
+    monkeypatch: pytest.MonkeyPatch, config: ModelConfig
+) -> None:
+    image = pixels(2, 40, 64)
+    here = Inference(trained(config), config, CPU)
+    monkeypatch.setattr("tissuemodel.inference.can_fuse", lambda device: False)
+    elsewhere = Inference(trained(config), config, CPU)
+
+    assert isinstance(here._network, FusedNetwork)
+    assert isinstance(elsewhere._network, MultitaskUNet)
     for fused, folded in zip(here(image), elsewhere(image), strict=True):
+        assert fused.shape == folded.shape
         np.testing.assert_allclose(fused, folded, atol=1e-5)
+
+
+@needs_fusing
+@pytest.mark.parametrize(("height", "width"), [(200, 64), (8, 8), (16, 40), (152, 8)])
+def test_bands_of_rows_say_what_whole_maps_say(
+    monkeypatch: pytest.MonkeyPatch, height: int, width: int
+) -> None:
+    """Which rows are computed together changes nothing; oneDNN may sum in another order for another height."""
+    image, infer = pixels(2, height, width), Inference(trained(), CONFIG, CPU)
+    whole = infer(image)
+    monkeypatch.setattr("tissuemodel.fused._BAND_BYTES", 0)
+    monkeypatch.setattr("tissuemodel.fused._LEAST_ROWS", 2)
+
+    for banded, at_once in zip(infer(image), whole, strict=True):
+        np.testing.assert_allclose(banded, at_once, atol=1e-5)
+
+
+@needs_fusing
+def test_the_fused_network_refuses_sides_that_it_cannot_halve() -> None:
+    with pytest.raises(ValueError, match="multiples of 8"):
+        Inference(trained(), CONFIG, CPU)(pixels(1, 40, 60))
 
 
 def test_only_full_precision_is_fused() -> None:
     """In bfloat16 torch chooses each operation's precision; what is inside a convolution it cannot see."""
     half = Inference(trained(), CONFIG, CPU, "bf16")
 
-    assert any(isinstance(one, nn.ReLU) for one in half._network.modules())
+    assert isinstance(half._network, MultitaskUNet)
 
 
-def test_no_batch_norm_is_left_and_the_trained_network_is_not_touched() -> None:
+def test_no_batch_norm_is_left_and_the_trained_network_is_not_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tissuemodel.inference.can_fuse", lambda device: False)
     network = trained()
     before = {key: value.clone() for key, value in network.state_dict().items()}
 
     folded = Inference(network, CONFIG, CPU)._network
 
+    assert isinstance(folded, MultitaskUNet)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
