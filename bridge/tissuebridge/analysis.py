@@ -184,13 +184,14 @@ class Analysis:
                 ObjectType.ANNOTATION,
                 path_class=self._path_class(name),
                 measurements={"Area µm^2": region.polygon.area * um2},
+                metadata=self._told,
             )
             yield obj, key
 
     def _bare_cells(self) -> Iterator[tuple[PathObject, str]]:
         """Cells without id and provenance, each with its key."""
         names, cells = self.model.cell_classes, self.cells
-        measured = self.model.numbers
+        measured, told = self.model.numbers, self._told
         for place, geometry in enumerate(self._cell_geometries()):
             name = names[cells.class_index[place]]
             row, col = cells.pixels[place].tolist()
@@ -199,7 +200,7 @@ class Analysis:
                 ObjectType.DETECTION,
                 path_class=self._path_class(name),
                 measurements=dict(zip(measured, cells.scores[place].tolist(), strict=True)),
-                metadata=self._region_context(int(cells.region_index[place])),
+                metadata=self._region_context(int(cells.region_index[place])) | told,
             )
             yield obj, f"cell|{name}|{row}|{col}"
 
@@ -207,13 +208,14 @@ class Analysis:
         """Gives objects their ids (UUIDv5 of image, model, parameters and the object's key) and their provenance."""
         prefix = f"{self.image.key()}|{self.model.digest}|{self.parameters_digest()}|"
         origin = Provenance(self.run_id, self.method, self.model.name, self.model.digest, __version__)
-        told = {PARAMETERS: self.parameters_in_short} if self.parameters else {}
         while chunk := list(islice(objects, _CHUNK)):
-            named = [
-                replace(obj, id=uuid5(OBJECT_NAMESPACE, prefix + key), metadata={**obj.metadata, **told})
-                for obj, key in chunk
-            ]
-            yield from all_with_provenance(named, origin)
+            ids = [uuid5(OBJECT_NAMESPACE, prefix + key) for _, key in chunk]
+            yield from all_with_provenance([obj for obj, _ in chunk], origin, ids)
+
+    @property
+    def _told(self) -> dict[str, str]:
+        """What each object says of its parameters."""
+        return {PARAMETERS: self.parameters_in_short} if self.parameters else {}
 
     def _cell_geometries(self) -> NDArray[np.object_] | list[BaseGeometry]:
         if self.cells_as_points:

@@ -7,7 +7,7 @@ feature.
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final, cast
 
 import numpy as np
@@ -254,15 +254,23 @@ def coordinates_of(geometries: list[BaseGeometry]) -> list[Any]:
     [(1.0, 2.0)]
     """
     array = np.array(geometries, dtype=object)
-    # Nearly all objects are polygons without holes: these go through one array instead of one call each.
-    plain = (shapely.get_type_id(array) == 3) & (shapely.get_num_interior_rings(array) == 0)
-    positions = shapely.get_coordinates(array[plain])
-    ends = np.cumsum(shapely.get_num_coordinates(array[plain])).tolist()
-    rings = iter([[positions[a:b]] for a, b in zip([0, *ends[:-1]], ends, strict=True)] if ends else [])
+    # Nearly all objects are polygons: their rings go through one array instead of one call each.
+    is_polygon = shapely.get_type_id(array) == 3
+    polygons = iter(_rings_of(array[is_polygon]))
     return [
-        next(rings) if is_plain else mapping(geometry)["coordinates"]
-        for geometry, is_plain in zip(geometries, plain.tolist(), strict=True)
+        next(polygons) if plain else mapping(geometry)["coordinates"]
+        for geometry, plain in zip(geometries, is_polygon.tolist(), strict=True)
     ]
+
+
+def _rings_of(polygons: NDArray[np.object_]) -> list[list[NDArray[np.float64]]]:
+    """The rings (points, 2) of each polygon, its outline first."""
+    rings = shapely.get_rings(polygons)
+    positions = shapely.get_coordinates(rings)
+    ends = np.cumsum(shapely.get_num_coordinates(rings)).tolist()
+    pieces = [positions[begin:end] for begin, end in pairwise([0, *ends])]
+    lasts = np.cumsum(1 + shapely.get_num_interior_rings(polygons)).tolist()
+    return [pieces[first:last] for first, last in pairwise([0, *lasts])]
 
 
 def _short(value: object) -> str:
