@@ -11,6 +11,7 @@ Prints the medians, B's ratios to A and C, and the peak memory of a round of A a
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import statistics
 import tempfile
@@ -68,6 +69,7 @@ def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int)
 
 def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core: int) -> Callable[[], None]:
     def run() -> None:
+        gc.freeze()  # as the command does
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             image = open_image(path, pixel_size_um).images[0]
@@ -75,6 +77,7 @@ def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core:
             found = analyse(image, predictor, journal_dir=folder / "journal", options=options)
             write_objects(folder / "found.geojson", found.objects(), about={"run": found.run_id})
             write_label_map(folder / "labels.tif", found)
+        gc.unfreeze()
 
     return run
 

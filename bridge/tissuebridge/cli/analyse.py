@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -205,7 +206,12 @@ def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyse
         agreement = fast.told() if fast else ""
         return replace(found, summary=replace(found.summary, agreement=agreement)) if agreement else found
 
-    yield analyser
+    # What is loaded by now stays: to look through it for garbage again and again was a quarter of writing objects.
+    gc.freeze()
+    try:
+        yield analyser
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
