@@ -17,6 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 from tissuemodel.blocks import Decoder, DoubleConvolution, Encoder, UpStep
 from tissuemodel.network import Maps, MultitaskUNet
@@ -205,7 +206,10 @@ def _halves(merge: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
     for weight, bias in zip(
         torch.tensor_split(merge.weight.detach(), 2, dim=1), (merge.bias, None), strict=True
     ):
-        half = nn.Conv2d(weight.shape[1], weight.shape[0], 3, bias=bias is not None)
+        # Neither filled nor drawn from torch's random numbers, which a training in progress goes on with.
+        half: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, weight.shape[1], weight.shape[0], 3, bias=bias is not None
+        )
         half.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
         half.bias = bias
         halves.append(half)

@@ -111,6 +111,16 @@ def test_the_fused_network_refuses_sides_that_it_cannot_halve() -> None:
         Inference(trained(), CONFIG, CPU)(pixels(1, 40, 60))
 
 
+def test_making_ready_draws_no_random_numbers() -> None:
+    """Training asks in between, and has to go on as if it had not."""
+    network = trained()
+    before = torch.get_rng_state()
+
+    Inference(network, CONFIG, CPU)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_only_full_precision_is_fused() -> None:
     """In bfloat16 torch chooses each operation's precision; what is inside a convolution it cannot see."""
     half = Inference(trained(), CONFIG, CPU, "bf16")
