@@ -1,7 +1,8 @@
 """READ FIRST: an image and a network in, regions and cells out.
 
 The way of the data, top to bottom: the image's model grid, the tile plan, pixels (read ahead by a thread),
-the network, the mosaic and the peaks of each strip, the journal, and from the journal polygons and cells.
+the network, the mosaic and the peaks of each strip and the journal (in another thread, while the network has the
+next tiles), and from the journal polygons and cells.
 `Analysis` (in `analysis`) turns them into QuPath's objects.
 """
 

@@ -1,17 +1,20 @@
-"""Reading in a thread while the caller computes: a bounded queue between the two.
+"""Threads on both sides of a caller that computes: one reads ahead of it, one finishes behind it.
 
-Stands between the pixels and the network. The thread ends whatever happens on either side.
+Stand between the pixels, the network and the journal. Each is a bounded way off from the caller, and ends whatever
+happens on any side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 _POLL_S = 0.1
 """Waiting is cut into pieces of this length: an endless wait cannot be interrupted on Windows."""
@@ -40,6 +43,44 @@ def read_ahead(items: Iterable[_T], depth: int) -> Iterator[Iterator[_T]]:
     finally:
         reader.stop.set()
         reader.thread.join()
+
+
+class Finish(Protocol):
+    """What `finish_behind` gives."""
+
+    def __call__(self, call: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Lets the thread call something as soon as it has finished what it was given before; that is waited for."""
+
+
+@contextmanager
+def finish_behind() -> Iterator[Finish]:
+    """Lets a thread finish things while the block computes the next.
+
+    What it raises is raised where the block gives it the next thing, or at the block's end; of a block that ends by an
+    error of its own, the thread still does what it was given.
+
+    Yields:
+        What gives the thread something to call.
+
+    >>> squares = []
+    >>> with finish_behind() as finish:
+    ...     for n in range(4):
+    ...         finish(squares.append, n * n)
+    >>> squares
+    [0, 1, 4, 9]
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="tissuebridge finisher") as thread:
+        before: Future[object] | None = None
+
+        def finish(call: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            nonlocal before
+            if before is not None:
+                before.result()
+            before = thread.submit(call, *args, **kwargs)
+
+        yield finish
+        if before is not None:
+            before.result()
 
 
 class _Reader(Generic[_T]):

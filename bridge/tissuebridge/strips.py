@@ -1,12 +1,12 @@
 """The engine's loop: tiles of pixels through a worker, strip by strip, into the journal.
 
 Stands between the tile plan and the journal. The worker is a network (`tile_network`) or one that proposes without
-any (`proposals.tiles`); reading ahead, padding, resuming and stopping are the same for all.
+any (`proposals.tiles`); reading ahead, finishing behind, padding, resuming and stopping are the same for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -17,7 +17,7 @@ from tissuebridge.errors import Cancelled, ImageError, TissuebridgeError
 from tissuebridge.journal import Journal, StripResult
 from tissuebridge.project.base import PixelSource
 from tissuebridge.project.resample import Grid, read_grid
-from tissuebridge.readahead import read_ahead
+from tissuebridge.readahead import finish_behind, read_ahead
 from tissuebridge.tiles import AnalysedArea, Tile, TilePlan, Window, batches
 from tissuemodel.detection import Candidates
 from tissuemodel.labels import IGNORE_LABEL
@@ -76,6 +76,9 @@ class TileWorker(Protocol):
     ) -> Iterator[FinishedTile]:
         """What is in each tile's core.
 
+        The call itself is for what has to happen in the engine's thread, such as asking a network. The tiles are taken
+        from the iterator in another thread, while this one has the next batch.
+
         Args:
             work: Where the tiles lie.
             batch: Tiles whose contexts have one shape.
@@ -96,10 +99,10 @@ def compute_missing(
 
     Args:
         work: The image, cut into tiles.
-        worker: Called from this thread only.
-        journal: Gets each strip when it is finished.
-        progress: Called with (tiles done, tiles in all): once at the start, then after each batch. Of a part: its own
-            tiles that are done.
+        worker: Called from this thread only; what it gives is finished in another.
+        journal: Gets each strip when it is finished, from that thread.
+        progress: Called with (tiles done, tiles in all): once at the start, then after each call of the worker. Of a
+            part: its own tiles that are done.
         cancelled: Asked before every call of the worker.
         part: (k, n): only the k-th of n runs of strips; others compute the rest.
 
@@ -120,18 +123,19 @@ def compute_missing(
     progress(done, total)
     wanted = (batch for strip in missing for batch in todo[strip])
     pixels_of_batches = (_read_batch(work, batch, worker.pad_value) for batch in wanted)
-    with read_ahead(pixels_of_batches, READ_AHEAD_BATCHES) as pixels_ahead:
+    with read_ahead(pixels_of_batches, READ_AHEAD_BATCHES) as pixels_ahead, finish_behind() as finish:
         for strip in missing:
-            finished: list[FinishedTile] = []
+            whole = _Strip(work, strip, tiles_of[strip], worker.numbers, journal)
             for batch in todo[strip]:
                 pixels = next(pixels_ahead)
                 if cancelled():
                     where = f"{work.image_name}: stopped after {done} of {total} tiles"
                     raise Cancelled(f"{where}; run again to go on from there")
-                finished.extend(worker.finished(work, batch, pixels))
+                finish(whole.put, worker.finished(work, batch, pixels))
                 done += len(batch)
                 progress(done, total)
-            journal.write(strip, _joined(work, strip, finished, worker.numbers))
+            if not todo[strip]:
+                finish(whole.put, ())
     return total
 
 
@@ -186,15 +190,30 @@ def area_squares(
     )
 
 
-def _joined(
-    work: Work,
-    strip: int,
-    finished: Sequence[FinishedTile],
-    numbers: int,
-) -> StripResult:
-    """A strip from its tiles; what no tile covered was not analysed."""
-    window = work.plan.strip_window(strip)
-    labels = np.full((window.height, window.width), IGNORE_LABEL, np.uint8)
-    for core, core_labels, _ in finished:
-        labels[core.slices(window)] = core_labels
-    return StripResult(labels, Candidates.joined((found for *_, found in finished), numbers))
+class _Strip:
+    """A strip that its tiles are put into; with the last of them it goes into the journal.
+
+    Args:
+        work: The image, cut into tiles.
+        strip: Which one.
+        tiles: How many of its tiles are computed; what no tile covers was not analysed.
+        numbers: Of each candidate.
+        journal: Gets it.
+    """
+
+    def __init__(self, work: Work, strip: int, tiles: int, numbers: int, journal: Journal) -> None:
+        self._window, self._strip, self._tiles = work.plan.strip_window(strip), strip, tiles
+        self._numbers, self._journal = numbers, journal
+        self._finished: list[FinishedTile] = []
+
+    def put(self, tiles: Iterable[FinishedTile]) -> None:
+        """Takes the next of its tiles."""
+        self._finished.extend(tiles)
+        if len(self._finished) == self._tiles:
+            self._journal.write(self._strip, self._joined())
+
+    def _joined(self) -> StripResult:
+        labels = np.full((self._window.height, self._window.width), IGNORE_LABEL, np.uint8)
+        for core, core_labels, _ in self._finished:
+            labels[core.slices(self._window)] = core_labels
+        return StripResult(labels, Candidates.joined((found for *_, found in self._finished), self._numbers))

@@ -43,22 +43,27 @@ class NetworkTiles:
     def finished(
         self, work: Work, batch: Sequence[Tile], pixels: NDArray[np.uint8]
     ) -> Iterator[FinishedTile]:
-        """What the network says of each tile's core.
+        """What the network says of each tile's core: it is asked at the call, the rest is left to the iterator.
 
         Raises:
-            ModelError: The network gave NaN or infinity; names image and tile.
+            ModelError: The network gave NaN or infinity (raised by the iterator), or no answer; names image and tile.
         """
-        model = self._predictor.description
         try:
             prediction = self._predictor.predict(pixels)
         except ModelError as error:
             raise ModelError(f"{work.image_name}, {'; '.join(map(str, batch))}: {error}") from error
-        _check_finite(work.image_name, batch, prediction, model)
-        for place, tile in enumerate(batch):
-            core = tile.core.clipped(work.grid.height, work.grid.width)
-            labels = _core_labels(work, tile, core, prediction.logits[place], model)
-            found = _core_peaks(work, tile, core, prediction.heat[place], model)
-            yield core, labels, found
+        return _finished(work, batch, prediction, self._predictor.description)
+
+
+def _finished(
+    work: Work, batch: Sequence[Tile], prediction: Prediction, model: ModelDescription
+) -> Iterator[FinishedTile]:
+    _check_finite(work.image_name, batch, prediction, model)
+    for place, tile in enumerate(batch):
+        core = tile.core.clipped(work.grid.height, work.grid.width)
+        labels = _core_labels(work, tile, core, prediction.logits[place], model)
+        found = _core_peaks(work, tile, core, prediction.heat[place], model)
+        yield core, labels, found
 
 
 def _check_finite(

@@ -3,10 +3,11 @@
     python tests/benchmarks/pipeline_over_forward.py IMAGES MODEL [--side 4096] [--tile-size 1024] [--rounds 3]
 
 Makes a tiled JPEG TIFF of real tissue (the images of the folder IMAGES, side by side), and alternates in one process
-A: the bare network, fed ready pixels of the same tiles with their halos, and B: `pipeline.analyse` plus writing GeoJSON
-and label map. Then C: as A, but the network as torch computes it (batch norm folded, channels last) without our fusing;
-not alternated with the others, since what followed it was slower.
-Prints the medians, B's ratios to A and C, and the peak memory of A and B.
+A: the bare network, fed ready pixels of the same tiles with their halos, and B: the pipeline (`pipeline.analyse`, from
+reading to polygons and journal), and on from there the whole way (objects, GeoJSON and label map are written). Then C:
+as A, but the network as torch computes it (batch norm folded, channels last) without our fusing; not alternated with
+the others, since what followed it was slower.
+Prints the ratios of B's medians to those of A and C, and the peak memory of A and B.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from typing import TypeAlias
 from unittest import mock
 
 import numpy as np
@@ -31,6 +34,9 @@ from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions, analyse, w
 from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.folder import open_image
 from tissuebridge.tiles import TilePlan, halo_px
+
+Way: TypeAlias = Callable[[], Iterator[str]]
+"""What is timed: yields a name each time when so much of it is done."""
 
 
 def mosaic(folder: Path, side: int) -> NDArray[np.uint8]:
@@ -51,7 +57,7 @@ def mosaic(folder: Path, side: int) -> NDArray[np.uint8]:
     return slide
 
 
-def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int) -> Callable[[], None]:
+def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int, name: str) -> Way:
     """The network on the pixels that it gets from the whole way: each tile with its halo, and padded."""
     model = predictor.description
     halo = halo_px(model.reach, [um / model.pixel_size_um for um in model.min_distance_um], model.stride)
@@ -61,24 +67,27 @@ def bare_network(predictor: LocalPredictor, slide: NDArray[np.uint8], core: int)
     )
     contexts = [tile.context for strip in range(plan.strips) for tile in plan.tiles(strip)]
 
-    def forward() -> None:
+    def forward() -> Iterator[str]:
         for seen in contexts:
             predictor.predict(padded[None, seen.row : seen.bottom, seen.col : seen.right])
+        yield name
 
     return forward
 
 
-def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core: int) -> Callable[[], None]:
-    def run() -> None:
+def whole_way(predictor: LocalPredictor, path: Path, pixel_size_um: float, core: int) -> Way:
+    def run() -> Iterator[str]:
         gc.freeze()  # as the command does
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             image = open_image(path, pixel_size_um).images[0]
             options = AnalysisOptions(tile_size=core)
             found = analyse(image, predictor, journal_dir=folder / "journal", options=options)
+            yield "pipeline"
             write_objects(folder / "found.geojson", found.objects(), about={"run": found.run_id})
             write_label_map(folder / "labels.tif", found)
         gc.unfreeze()
+        yield "whole way"
 
     return run
 
@@ -106,9 +115,9 @@ def main() -> None:
         path = Path(name) / "slide.tif"
         tifffile.imwrite(path, slide, tile=(512, 512), compression="jpeg", compressionargs={"level": 85})
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        bare = ("bare network", bare_network(predictor, slide, asked.tile_size))
-        whole = ("whole way", whole_way(predictor, path, pixel_size_um, asked.tile_size))
-        plain = ("unfused network", bare_network(unfused(asked.model), slide, asked.tile_size))
+        bare = bare_network(predictor, slide, asked.tile_size, "bare network")
+        whole = whole_way(predictor, path, pixel_size_um, asked.tile_size)
+        plain = bare_network(unfused(asked.model), slide, asked.tile_size, "unfused network")
         seconds = timed([bare, whole], asked.rounds)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds |= timed([plain], asked.rounds)
@@ -116,25 +125,24 @@ def main() -> None:
         way: [statistics.median(column) for column in zip(*times, strict=True)]
         for way, times in seconds.items()
     }
-    for other in ("bare network", "unfused network"):
-        wall, cpu = (a / b for a, b in zip(medians["whole way"], medians[other], strict=True))
-        print(f"whole way / {other}: wall {wall:.3f}, CPU {cpu:.3f}")
+    for way, other in product(("pipeline", "whole way"), ("bare network", "unfused network")):
+        wall, cpu = (a / b for a, b in zip(medians[way], medians[other], strict=True))
+        print(f"{way} / {other}: wall {wall:.3f}, CPU {cpu:.3f}")
     print(
         f"peak memory {peak / 1024:.0f} MiB, {(peak - before) / 1024:.0f} MiB above model, imports and slide in memory"
     )
 
 
-def timed(
-    ways: Sequence[tuple[str, Callable[[], None]]], rounds: int
-) -> dict[str, list[tuple[float, float]]]:
-    """Wall and CPU seconds of each way in each round, told as they come."""
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way, _ in ways}
+def timed(ways: Sequence[Way], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds from the start of a way to each of its marks in each round, told as they come."""
+    seconds: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
-        for way, run in ways:
+        for run in ways:
             wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
-            print(f"{way:15} wall {seconds[way][-1][0]:7.2f} s  CPU {seconds[way][-1][1]:7.2f} s", flush=True)
+            for mark in run():
+                took = (time.perf_counter() - wall, time.process_time() - cpu)
+                seconds.setdefault(mark, []).append(took)
+                print(f"{mark:15} wall {took[0]:7.2f} s  CPU {took[1]:7.2f} s", flush=True)
     return seconds
 
 
