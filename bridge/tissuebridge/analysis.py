@@ -42,6 +42,8 @@ from tissuemodel.labels import IGNORE_LABEL
 
 OBJECT_NAMESPACE: Final = UUID("6f1d3a52-0c3e-5b8e-9a57-2d9b1c64e7a0")
 """The namespace of the ids (UUIDv5) of all objects that an analysis writes. Never change it."""
+_REGION: Final = "tissuebridge:region"
+"""Metadata of a cell: the class of the region that it lies in."""
 _CHUNK: Final = 8192
 """Objects that are marked at once: quick in bulk, and never all of a slide's in memory."""
 
@@ -68,6 +70,12 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.class_index)
+
+    def in_chunks(self, size: int) -> Iterator[Cells]:
+        """The same, so many at a time."""
+        arrays = [getattr(self, name) for name in self.__dataclass_fields__]
+        for first in range(0, len(self), size):
+            yield Cells(*(array[first : first + size] for array in arrays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +198,21 @@ class Analysis:
 
     def _bare_cells(self) -> Iterator[tuple[PathObject, str]]:
         """Cells without id and provenance, each with its key."""
-        names, cells = self.model.cell_classes, self.cells
         measured, told = self.model.numbers, self._told
-        for place, geometry in enumerate(self._cell_geometries()):
-            name = names[cells.class_index[place]]
-            row, col = cells.pixels[place].tolist()
-            obj = PathObject(
-                geometry,
-                ObjectType.DETECTION,
-                path_class=self._path_class(name),
-                measurements=dict(zip(measured, cells.scores[place].tolist(), strict=True)),
-                metadata=self._region_context(int(cells.region_index[place])) | told,
-            )
-            yield obj, f"cell|{name}|{row}|{col}"
+        classes = [self._path_class(name) for name in self.model.cell_classes]
+        contexts = [{_REGION: name} | told for name in self.model.region_classes]
+        for cells in self.cells.in_chunks(_CHUNK):
+            numbers = (cells.class_index, cells.region_index, cells.scores, cells.pixels)
+            each = zip(self._cell_geometries(cells), *(array.tolist() for array in numbers), strict=True)
+            for geometry, kind, region, scores, (row, col) in each:
+                obj = PathObject(
+                    geometry,
+                    ObjectType.DETECTION,
+                    path_class=classes[kind],
+                    measurements=dict(zip(measured, scores, strict=True)),
+                    metadata=told if region == IGNORE_LABEL else contexts[region],
+                )
+                yield obj, f"cell|{classes[kind].name}|{row}|{col}"
 
     def _marked(self, objects: Iterator[tuple[PathObject, str]]) -> Iterator[PathObject]:
         """Gives objects their ids (UUIDv5 of image, model, parameters and the object's key) and their provenance."""
@@ -217,16 +227,11 @@ class Analysis:
         """What each object says of its parameters."""
         return {PARAMETERS: self.parameters_in_short} if self.parameters else {}
 
-    def _cell_geometries(self) -> NDArray[np.object_] | list[BaseGeometry]:
+    def _cell_geometries(self, cells: Cells) -> NDArray[np.object_] | list[BaseGeometry]:
         if self.cells_as_points:
-            return np.asarray(shapely_points(self.cells.xy), dtype=np.object_)
+            return np.asarray(shapely_points(cells.xy), dtype=np.object_)
         diameters = np.asarray(self.model.cell_diameters_um, np.float64) / self.image.pixel_size_um
-        return discs(self.cells.xy, diameters[self.cells.class_index])
-
-    def _region_context(self, region_index: int) -> dict[str, str]:
-        if region_index == IGNORE_LABEL:
-            return {}
-        return {"tissuebridge:region": self.model.region_classes[region_index]}
+        return discs(cells.xy, diameters[cells.class_index])
 
     def _path_class(self, name: str) -> PathClass:
         return PathClass(name, self.model.colors.get(name))

@@ -60,6 +60,15 @@ def test_cells_are_points_on_request(tmp_path: Path) -> None:
     assert {obj.geometry.geom_type for obj in cells} == {"Point"}
 
 
+def test_cells_are_the_same_however_many_are_made_at_once(
+    found: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = list(found.cell_objects())
+    monkeypatch.setattr("tissuebridge.analysis._CHUNK", 7)
+
+    assert list(found.cell_objects()) == at_once
+
+
 def test_objects_say_who_wrote_them_and_are_no_persons(found: Analysis) -> None:
     for obj in found.objects():
         origin = provenance(obj)
