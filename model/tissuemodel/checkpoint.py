@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
+from torch.overrides import TorchFunctionMode
 
 from tissuemodel.atomic import leftovers, write_together
 from tissuemodel.config import ModelConfig
@@ -191,7 +192,7 @@ def _network(folder: Path, config: ModelConfig, weights: bytes) -> MultitaskUNet
         tensors = parse_tensors(weights)
     except Exception as error:  # safetensors meets bad headers with its own errors, KeyError, ValueError, ...
         raise CheckpointError(f"{path}: not a safetensors file; copy the model again") from error
-    with torch.device("meta"):  # takes no memory and draws no random numbers
+    with torch.device("meta"), _Unfilled():  # takes no memory and draws no random numbers
         network = build_network(config)
     wanted = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
     if {key: (value.shape, value.dtype) for key, value in tensors.items()} != wanted:
@@ -201,8 +202,20 @@ def _network(folder: Path, config: ModelConfig, weights: bytes) -> MultitaskUNet
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise CheckpointError(f"{path}: {broken[0]} holds NaN or infinity; train the model again")
-    network.to_empty(device="cpu").load_state_dict(tensors)
+    network.load_state_dict(tensors, assign=True)
     return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves weights as they come: to fill those of no memory, torch would load a computer algebra system."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 def _pack(network: MultitaskUNet) -> bytes:

@@ -17,7 +17,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import skip_init
 
 from tissuemodel.blocks import Decoder, DoubleConvolution, Encoder, UpStep
 from tissuemodel.network import Maps, MultitaskUNet
@@ -93,7 +92,7 @@ class _Encoder:
 class _DoubleConvolution:
     def __init__(self, part: DoubleConvolution) -> None:
         self._first, self._second = _convolutions(part)
-        self.channels = self._second.out_channels
+        self.channels = len(self._second.weight)
 
     def __call__(self, x: _Rows, top: int, bottom: int) -> Tensor:
         """Rows from `top` to `bottom` of what comes out; (1, C, rows, W)."""
@@ -127,9 +126,9 @@ class _UpStep:
     """Keeps the weights of the skip's half and of the other half apart."""
 
     def __init__(self, part: UpStep) -> None:
-        self._reduce = part.reduce
+        self._reduce = _Kernel.of(part.reduce)
         merge, self._second = _convolutions(part.merge)
-        self._skip, self._below = _halves(merge)
+        self._skip, self._below = merge.halves()
 
     def __call__(self, below: _Rows, skip: _Rows, top: int, bottom: int) -> Tensor:
         """Rows from `top` to `bottom`, both even, of what comes out; (1, C, rows, W)."""
@@ -177,7 +176,7 @@ class _Rows:
         return functional.pad(inside.values, (0, 0, above, under)) if above or under else inside.values
 
 
-def _convolved(x: _Rows, by: nn.Conv2d, top: int, bottom: int, activation: str) -> _Rows:
+def _convolved(x: _Rows, by: _Kernel, top: int, bottom: int, activation: str) -> _Rows:
     """Those rows from `top` to `bottom` that the map has of its 3x3 convolution; "relu" or "none" after it."""
     top, bottom = max(top, 0), min(bottom, x.height)
     seen = x.between(top - 1, bottom + 1)
@@ -187,7 +186,7 @@ def _convolved(x: _Rows, by: nn.Conv2d, top: int, bottom: int, activation: str) 
     return _Rows(found, top, x.height)
 
 
-def _add_convolved(x: _Rows, by: nn.Conv2d, to: _Rows) -> None:
+def _add_convolved(x: _Rows, by: _Kernel, to: _Rows) -> None:
     """Adds a 3x3 convolution of a map to rows of another in place, then the rectifier."""
     seen = x.between(to.top - 1, to.bottom + 1)
     torch.ops.mkldnn._convolution_pointwise_(
@@ -195,25 +194,34 @@ def _add_convolved(x: _Rows, by: nn.Conv2d, to: _Rows) -> None:
     )
 
 
-def _convolutions(part: DoubleConvolution) -> tuple[nn.Conv2d, nn.Conv2d]:
-    first, second = (module for module in part if isinstance(module, nn.Conv2d))
-    return first, second
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """What a 3x3 convolution multiplies by.
 
+    Attributes:
+        weight: (out, in, 3, 3), channels last.
+        bias: (out,), or none.
+    """
 
-def _halves(merge: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """A convolution of two maps side by side as one of each, whose sum it is."""
-    halves = []
-    for weight, bias in zip(
-        torch.tensor_split(merge.weight.detach(), 2, dim=1), (merge.bias, None), strict=True
-    ):
-        # Neither filled nor drawn from torch's random numbers, which a training in progress goes on with.
-        half: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d, weight.shape[1], weight.shape[0], 3, bias=bias is not None
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> _Kernel:
+        return cls(convolution.weight, convolution.bias)
+
+    def halves(self) -> tuple[_Kernel, _Kernel]:
+        """That of two maps side by side as one of each, whose sum it is."""
+        first, second = torch.tensor_split(self.weight.detach(), 2, dim=1)
+        return (
+            _Kernel(first.contiguous(memory_format=torch.channels_last), self.bias),
+            _Kernel(second.contiguous(memory_format=torch.channels_last), None),
         )
-        half.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-        half.bias = bias
-        halves.append(half)
-    return halves[0], halves[1]
+
+
+def _convolutions(part: DoubleConvolution) -> tuple[_Kernel, _Kernel]:
+    first, second = (_Kernel.of(module) for module in part if isinstance(module, nn.Conv2d))
+    return first, second
 
 
 def _empty(like: Tensor, channels: int, height: int, width: int) -> Tensor:

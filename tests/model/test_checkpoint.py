@@ -6,6 +6,8 @@ import math
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +112,16 @@ def test_loading_draws_no_random_number_of_the_callers(folder: Path) -> None:
     load_checkpoint(folder)
 
     assert torch.rand(1) == expected
+
+
+def test_loading_takes_no_computer_algebra_which_would_double_its_time(folder: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tissuemodel.checkpoint import load_checkpoint; "
+        "load_checkpoint(Path(sys.argv[1])); print('sympy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_a_loaded_network_can_be_trained_further(folder: Path) -> None:

@@ -9,36 +9,41 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections import UserDict
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from tissuebridge import __version__
-from tissuebridge.cli import (
-    accept,
-    analyse,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    install_qupath,
-    propose,
-    serve,
-    spatial,
-    train,
-    undo,
-)
 from tissuebridge.errors import Cancelled, ResourceLimit, TissuebridgeError
 
-app = typer.Typer(
-    name="tissuebridge",
-    help="Train one network for tissue regions and cells on QuPath annotations; bring its results back to QuPath.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+_MODULES: Final = {
+    "demo": "demo",
+    "propose": "propose",
+    "accept": "accept",
+    "train": "train",
+    "analyse": "analyse",
+    "evaluate": "evaluate",
+    "spatial": "spatial",
+    "undo": "undo",
+    "remove": "undo",
+    "export": "export",
+    "doctor": "doctor",
+    "repair": "doctor",
+    "install-qupath": "install_qupath",
+    "serve": "serve",
+}
+"""Each command's module, here; its function has the command's name."""
+
+_STYLE: Final[dict[str, Any]] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,23 +61,37 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
-for _command in (
-    demo.demo,
-    propose.propose,
-    accept.accept,
-    train.train,
-    analyse.analyse,
-    evaluate.evaluate,
-    spatial.spatial,
-    undo.undo,
-    undo.remove,
-    export.export,
-    doctor.doctor,
-    doctor.repair,
-    install_qupath.install_qupath,
-    serve.serve,
-):
-    app.command(_command.__name__.replace("_", "-"))(_interruptible(_command))
+class _OnDemand(UserDict[str, Any]):
+    """Commands by their names, made when they are asked for: to load what all of them need takes a second."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        if isinstance(found, str):
+            found = self.data[name] = _command(name, import_module(f"{__name__}.{found}"))
+        return found
+
+
+def _command(name: str, module: ModuleType) -> Any:
+    single = typer.Typer(**_STYLE)
+    single.command(name)(_interruptible(getattr(module, name.replace("-", "_"))))
+    return typer.main.get_command(single)
+
+
+class _Commands(TyperGroup):
+    """All commands, in the order in which they are used."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _OnDemand(_MODULES)
+
+
+app = typer.Typer(
+    name="tissuebridge",
+    cls=_Commands,
+    help="Train one network for tissue regions and cells on QuPath annotations; bring its results back to QuPath.",
+    no_args_is_help=True,
+    **_STYLE,
+)
 
 
 def _version(asked: bool) -> None:

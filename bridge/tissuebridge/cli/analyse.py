@@ -36,7 +36,6 @@ from tissuebridge.cli.console import (
 )
 from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
 from tissuebridge.cli.project_run import DryRun, Images
-from tissuebridge.client import Client
 from tissuebridge.errors import UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.memory import core_for, machine_memory
@@ -217,6 +216,8 @@ def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyse
 @contextmanager
 def _remote(address: str, model: str, ca: Path | None) -> Iterator[Analyser]:
     """Lets a server analyse; pixels are read here."""
+    from tissuebridge.client import Client
+
     with Client.connect(address, given_token(), ca=ca) as client:
 
         def analyser(

@@ -27,7 +27,6 @@ from tissuebridge.cli.console import (
     refuse_failures,
 )
 from tissuebridge.cli.project_run import Images, go_through
-from tissuebridge.client import Client
 from tissuebridge.errors import UsageError
 from tissuebridge.pipeline import AnalysisOptions
 from tissuebridge.project.base import Image, Project
@@ -202,6 +201,8 @@ def _engine(address: str | None, ca: Path | None) -> Iterator[Finder]:
     if address is None:
         yield _find_here
         return
+    from tissuebridge.client import Client
+
     with Client.connect(address, given_token(), ca=ca) as client:
 
         def find(image: Image, settings: ProposalSettings, journal: Path, run: _Run) -> Analysis:

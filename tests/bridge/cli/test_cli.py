@@ -393,3 +393,23 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("demo", "train", "analyse", "evaluate", "serve"))
+
+
+def test_a_command_loads_nothing_that_only_others_need() -> None:
+    """Nobody wants to wait for plots and servers, or for torch, where nothing is computed."""
+    script = """
+import sys
+from tissuebridge.cli import main
+main(["analyse", "--help"])
+print(sorted({"torch", "lightning", "matplotlib", "grpc", "tissuebridge.spatial"} & sys.modules.keys()))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_misspelt_command_is_told_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analize"]) == 2
+    assert "analyse" in capsys.readouterr().err
