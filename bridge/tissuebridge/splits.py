@@ -24,6 +24,7 @@ from tissuebridge.files import atomic_write
 from tissuebridge.project.base import Project
 from tissuebridge.project.folder import holds_images
 from tissuebridge.project.split_file import SPLITS_FILE
+from tissuemodel.saved_model import CONFIG_FILE
 
 HELD_OUT_SHARE: Final = 0.2
 """About this much of each class is kept for validation."""
@@ -33,9 +34,6 @@ FEWEST_IMAGES: Final = 5
 """Of fewer annotated images all are learnt from."""
 GAP_PX: Final = 144
 """How far the network of preset `paper` looks, rounded up to its stride: its halo."""
-
-_MODEL_FILE: Final = "model.json"
-"""Beside it, `splits.json` is a model's. (`tissuemodel.checkpoint` has the name too, but takes torch to import.)"""
 
 _log = logging.getLogger(__name__)
 
@@ -245,7 +243,7 @@ def write_splits(folder: Path, split: Split) -> Path | None:
     if holds_images(folder):
         _log.warning("%s: the split is not written here, since the folder holds images", folder)
         return None
-    if path.exists() and not (folder / _MODEL_FILE).is_file():
+    if path.exists() and not (folder / CONFIG_FILE).is_file():
         _log.warning("%s: left as it is, since no model lies beside it; the split is not written", path)
         return None
     with atomic_write(path) as file:

@@ -25,6 +25,7 @@ from tissuebridge.splits import SplitOptions, write_splits
 from tissuebridge.tiles import halo_px
 from tissuebridge.training_record import record_of
 from tissuebridge.training_set import CELL_DIAMETER_UM, MIN_DISTANCE_UM, TrainingSet, build_training_set
+from tissuemodel.saved_model import CONFIG_FILE, CheckpointError
 
 if TYPE_CHECKING:
     from tissuemodel.config import ModelConfig, TrainingConfig
@@ -159,13 +160,14 @@ def found_for(project: Project, options: TrainingOptions, progress: Progress) ->
 
 def _gap_px(options: TrainingOptions) -> int:
     """How far the network looks: nearer to what it learnt from it has seen what it is validated on."""
-    from tissuemodel.network import reach
+    from tissuemodel.config import NetworkConfig
     from tissuemodel.training import PRESETS
 
     widths = options.settings.get("network", {}).get("widths", ())
     if not 2 <= len(widths) <= 7:  # the preset's; what is impossible is refused in its own place
         widths = PRESETS[options.preset][0].widths
-    return halo_px(reach(len(widths)), (), 2 ** (len(widths) - 1))
+    network = NetworkConfig(tuple(widths))
+    return halo_px(network.reach, (), network.stride)
 
 
 def _widest_cell_um(options: TrainingOptions) -> float:
@@ -244,7 +246,6 @@ def _refuse_a_persons_files(output: Path) -> None:
     Raises:
         Conflict: One of them is not ours.
     """
-    from tissuemodel.checkpoint import CONFIG_FILE
     from tissuemodel.training_log import COLUMNS
 
     for name, ours in ((CONFIG_FILE, b'"weights_sha256"'), (LOG_FILE, ",".join(COLUMNS[:3]).encode())):
@@ -274,7 +275,6 @@ def _reports(output: Path, options: TrainingOptions, progress: Progress) -> Repo
 @contextmanager
 def _own_errors(output: Path) -> Iterator[None]:
     """What can go wrong in a training, told with the cure."""
-    from tissuemodel.checkpoint import CheckpointError
     from tissuemodel.resume import ResumeError
 
     try:

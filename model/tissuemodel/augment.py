@@ -16,7 +16,6 @@ from skimage.color import rgb_from_hed
 
 from tissuemodel.config import AugmentationConfig, ModelConfig
 from tissuemodel.elastic import ElasticField, deform
-from tissuemodel.inference import pad_value
 from tissuemodel.labels import Example
 from tissuemodel.sampling import Corner, cut
 
@@ -47,7 +46,7 @@ def augmented_crop(
         px = config.pixel_size_um
         field = ElasticField.drawn(side, plan.elastic_um / px, plan.elastic_spacing_um / px, rng)
         outer = (corner[0] - field.margin, corner[1] - field.margin)
-        crop = deform(cut(example, outer, side + 2 * field.margin, config), field, pad_value(config))
+        crop = deform(cut(example, outer, side + 2 * field.margin, config), field, config.pad_value)
     else:
         crop = cut(example, corner, side, config)
     crop = replace(crop, image=recolour(crop.image, colour_change(plan, rng)))

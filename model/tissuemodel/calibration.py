@@ -16,7 +16,7 @@ from tissuemodel.config import ModelConfig
 from tissuemodel.counts import RegionCounts, match_cells
 from tissuemodel.detection import Candidates, peaks, subpixel
 from tissuemodel.evaluation import CellTally, Evaluation
-from tissuemodel.inference import Inference, pad_value
+from tissuemodel.inference import Inference
 from tissuemodel.labels import Example
 from tissuemodel.metrics import BORDER_UM
 from tissuemodel.network import MultitaskUNet
@@ -186,6 +186,6 @@ def _padded(image: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.uint8]:
     stride = config.network.stride
     height, width = image.shape[:2]
     padded = np.empty((-(-height // stride) * stride, -(-width // stride) * stride, 3), np.uint8)
-    padded[:] = pad_value(config)
+    padded[:] = config.pad_value
     padded[:height, :width] = image
     return padded

@@ -41,15 +41,6 @@ def has_int8() -> bool:
     return any(able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8", "dot_prod", "i8mm"))
 
 
-def pad_value(config: ModelConfig) -> tuple[int, int, int]:
-    """The fixed RGB value that stands for pixels outside an image: the mean that pixels are normalised by.
-
-    After normalisation it is (nearly) the zero that the network's own padding puts there.
-    """
-    red, green, blue = (int(np.floor(mean + 0.5)) for mean in config.mean)
-    return red, green, blue
-
-
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Zero mean and unit variance by the training set's statistics, or each image's own.
 

@@ -5,6 +5,7 @@ Comes in from the bridge's `targets`, goes to `dataset` and `training`. Knows no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +29,15 @@ class ChannelStatistics(NamedTuple):
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def pad_value(self) -> tuple[int, int, int]:
+        """The fixed RGB value that stands for pixels outside an image: the mean.
+
+        After normalisation it is (nearly) the zero that the network's own padding puts there.
+        """
+        red, green, blue = (math.floor(mean + 0.5) for mean in self.mean)
+        return red, green, blue
 
     @staticmethod
     def of_counts(counts: NDArray[np.integer[Any]]) -> ChannelStatistics:

@@ -14,10 +14,10 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from tissuemodel.checkpoint import CheckpointError
 from tissuemodel.config import ModelConfig
 from tissuemodel.labels import Example
 from tissuemodel.objective import MultitaskTraining
+from tissuemodel.saved_model import CheckpointError
 from tissuemodel.state import TrainingState, load_state
 from tissuemodel.validation import Validation
 

@@ -20,7 +20,6 @@ from scipy import ndimage
 
 from tissuemodel.config import ModelConfig
 from tissuemodel.heatmaps import cell_mask, sigma_px
-from tissuemodel.inference import pad_value
 from tissuemodel.labels import IGNORE_LABEL, Example
 
 Corner = tuple[int, int]
@@ -138,7 +137,7 @@ def cut(example: Example, corner: Corner, side: int, config: ModelConfig) -> Exa
     offset = np.array(corner, np.float32)
     return replace(
         example,
-        image=_piece(example.image, corner, side, pad_value(config)),
+        image=_piece(example.image, corner, side, config.pad_value),
         regions=_piece(example.regions, corner, side, IGNORE_LABEL),
         complete=_piece(example.complete, corner, side, 0),
         ignored=_piece(example.ignored, corner, side, True),

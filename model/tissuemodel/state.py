@@ -19,7 +19,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from tissuemodel.atomic import sweep, whole_file
-from tissuemodel.checkpoint import CheckpointError
+from tissuemodel.saved_model import CheckpointError
 
 FORMAT: Final = "tissuebridge training state 1"
 MAX_STATE_BYTES: Final = 4 << 30

@@ -26,7 +26,8 @@ from tissuebridge.predictor.local import LocalPredictor
 from tissuebridge.project.folder import FolderProject
 from tissuebridge.settings import read_settings
 from tissuebridge.training import Progress, TrainingOptions, train
-from tissuemodel.checkpoint import CONFIG_FILE, load_checkpoint, make_checkpoint, save_checkpoint
+from tissuemodel.checkpoint import load_checkpoint, make_checkpoint, save_checkpoint
+from tissuemodel.saved_model import CONFIG_FILE
 
 PIXEL_SIZE_UM = 0.25
 SETS = {"TNBC test patients": "tnbc_", "NuCLS test crops": "breast_"}

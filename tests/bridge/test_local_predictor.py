@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tissuebridge.errors import ModelError
-from tissuebridge.predictor import local
 from tissuebridge.predictor.base import Predictor
 from tissuebridge.predictor.local import LocalPredictor
 from tissuemodel.checkpoint import Checkpoint, build_network, make_checkpoint, save_checkpoint
@@ -60,31 +59,6 @@ def test_the_description_says_what_the_checkpoint_says() -> None:
 @pytest.mark.parametrize(("record", "usual"), [({COLOURS_KEY: "ff00"}, "ff00"), ({}, "")])
 def test_the_description_says_which_colours_were_learnt_from(record: dict[str, object], usual: str) -> None:
     assert LocalPredictor(checkpoint(record=record)).description.usual_colours == usual
-
-
-@pytest.mark.parametrize(
-    ("regions", "inference", "asks_all_scales"),
-    [
-        (("Tumor",), InferenceConfig(), True),
-        (("Tumor",), InferenceConfig(fusion=False), False),
-        (("Tumor",), InferenceConfig(fusion=False, cell_fusion=True), True),
-        ((), InferenceConfig(), False),
-        ((), InferenceConfig(cell_fusion=True), True),
-    ],
-)
-def test_the_reach_is_that_of_the_scales_that_take_part(
-    regions: tuple[str, ...],
-    inference: InferenceConfig,
-    asks_all_scales: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Of the networks there are the coarse scales look no farther than the finest one, so the numbers are made up.
-    monkeypatch.setattr(local, "reach", lambda depth, fusion: 100 * depth + fusion)
-    per_cell = replace(inference, min_distance_um=(2.5, 3.0), thresholds=(0.3, 0.6))
-
-    described = local.describe(checkpoint(replace(CONFIG, region_classes=regions, inference=per_cell)))
-
-    assert described.reach == 400 + asks_all_scales
 
 
 def test_a_prediction_is_the_networks_maps() -> None:

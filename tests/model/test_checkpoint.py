@@ -18,18 +18,20 @@ import torch
 from safetensors.torch import load_file, save
 
 from tissuemodel.checkpoint import (
-    CONFIG_FILE,
-    MAX_CONFIG_BYTES,
-    WEIGHTS_FILE,
     Checkpoint,
-    CheckpointError,
-    _digest,
     build_network,
     load_checkpoint,
     make_checkpoint,
     save_checkpoint,
 )
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
+from tissuemodel.saved_model import (
+    CONFIG_FILE,
+    MAX_CONFIG_BYTES,
+    WEIGHTS_FILE,
+    CheckpointError,
+    model_digest,
+)
 
 CONFIG = ModelConfig(
     region_classes=("Tumor", "Stroma"),
@@ -293,7 +295,7 @@ def forge(folder: Path, weights: bytes, **config: object) -> None:
         place[last] = value
     (folder / WEIGHTS_FILE).write_bytes(weights)
     about["weights_sha256"] = hashlib.sha256(weights).hexdigest()
-    about["digest"] = _digest(weights, ModelConfig.from_dict(about["config"]))
+    about["digest"] = model_digest(weights, ModelConfig.from_dict(about["config"]))
     (folder / CONFIG_FILE).write_text(json.dumps(about), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from tissuemodel.config import (
     TrainingConfig,
 )
 from tissuemodel.dataset import CoverDataset, CropDataset, collate, make_targets, pixel_statistics
-from tissuemodel.inference import Inference, normalise, pad_value
+from tissuemodel.inference import Inference, normalise
 from tissuemodel.labels import Example
 
 CONFIG = ModelConfig(
@@ -70,7 +70,7 @@ def test_padding_is_the_images_own_mean() -> None:
 
     batch = collate([crops[0]])
 
-    assert tuple(batch.image[0, :, -1, -1].tolist()) == pad_value(CONFIG.for_image(DARK.statistics))
+    assert tuple(batch.image[0, :, -1, -1].tolist()) == CONFIG.for_image(DARK.statistics).pad_value
     assert normalise(batch.image.float(), batch.mean, batch.std)[0, :, -1, -1].abs().max() < 0.05
 
 

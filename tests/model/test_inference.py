@@ -11,7 +11,7 @@ from tissuemodel.checkpoint import build_network
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig
 from tissuemodel.fused import FusedNetwork, can_fuse
 from tissuemodel.fusion import MIN_FUSED_HEAT, fuse
-from tissuemodel.inference import Inference, best_device, normalise, pad_value
+from tissuemodel.inference import Inference, best_device, normalise
 from tissuemodel.labels import ChannelStatistics
 from tissuemodel.network import MultitaskUNet
 
@@ -236,10 +236,10 @@ def test_a_task_without_classes_gives_an_axis_of_length_0(
 
 
 def test_the_padding_is_the_nearest_colour_to_what_normalises_to_zero() -> None:
-    assert pad_value(CONFIG) == (181, 150, 127)
-    assert pad_value(replace(CONFIG, mean=(0.0, 254.5, 255.0))) == (0, 255, 255)
+    assert CONFIG.pad_value == (181, 150, 127)
+    assert replace(CONFIG, mean=(0.0, 254.5, 255.0)).pad_value == (0, 255, 255)
 
-    padding = torch.tensor(pad_value(CONFIG), dtype=torch.float32).view(1, 3, 1, 1)
+    padding = torch.tensor(CONFIG.pad_value, dtype=torch.float32).view(1, 3, 1, 1)
     assert normalise(padding, MEAN, STD).abs().max() <= 0.5 / 40
 
 
@@ -256,7 +256,7 @@ def test_a_model_may_normalise_each_image_by_its_own_statistics() -> None:
     expected = Inference(network, replace(CONFIG, mean=own.mean, std=own.std), CPU)(image)
 
     np.testing.assert_array_equal(asked(image)[1], expected[1])
-    assert pad_value(asked.config) == (120, 130, 140)
+    assert asked.config.pad_value == (120, 130, 140)
     assert not np.allclose(expected[1], Inference(network, CONFIG, CPU)(image)[1], atol=0.01)
 
 

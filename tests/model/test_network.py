@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tissuemodel.config import NetworkConfig
 from tissuemodel.fusion import _fuse_on_device, fuse
-from tissuemodel.network import COMPACT_WIDTHS, PAPER_WIDTHS, MultitaskUNet, reach
+from tissuemodel.network import COMPACT_WIDTHS, PAPER_WIDTHS, MultitaskUNet
 
 SINGLE_TASK_PAIR_WIDTHS = (58, 116, 232, 464)
 
@@ -117,12 +117,7 @@ def test_sigmoid_bounds_the_heat_and_leaves_the_regions_alone() -> None:
 # ---- Reach ---------------------------------------------------------------------------------------------
 
 
-def test_the_reach_is_what_the_halo_is_planned_for() -> None:
-    assert reach(5) == 137
-    assert reach(4) == 65
-
-
-@pytest.mark.parametrize("widths", [(2, 3, 2, 3), (2, 1, 2, 2, 3)])
+@pytest.mark.parametrize("widths", [(2, 1), (2, 1, 2), (2, 3, 2, 3), (2, 1, 2, 2, 3), (1, 1, 2, 1, 2, 1)])
 @pytest.mark.parametrize("fusion", [True, False])
 def test_no_pixel_beyond_the_reach_changes_the_output_and_one_at_the_reach_does(
     widths: tuple[int, ...], fusion: bool
@@ -141,7 +136,7 @@ def test_no_pixel_beyond_the_reach_changes_the_output_and_one_at_the_reach_does(
     lit = sum(upsampled(level, side) for level in levels[: None if fusion else 1])
 
     columns = [line.amax(dim=(0, 1)).nonzero().flatten() - centre - i for i, line in enumerate(lit)]
-    assert max(int(column.abs().max()) for column in columns) == reach(len(widths), fusion)
+    assert max(int(column.abs().max()) for column in columns) == network.config.reach
 
 
 def positive_network(widths: tuple[int, ...]) -> MultitaskUNet:
@@ -157,17 +152,6 @@ def positive_network(widths: tuple[int, ...]) -> MultitaskUNet:
 
 def upsampled(level: Tensor, side: int) -> Tensor:
     return functional.interpolate(level, scale_factor=side // level.shape[-1], mode="bilinear")
-
-
-def test_measuring_the_reach_draws_no_random_number_of_the_callers() -> None:
-    reach.cache_clear()
-    torch.manual_seed(7)
-    expected = torch.rand(1)
-    torch.manual_seed(7)
-
-    reach(3)
-
-    assert torch.rand(1) == expected
 
 
 # ---- Fusion --------------------------------------------------------------------------------------------

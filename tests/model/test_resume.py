@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tissuemodel.checkpoint import CheckpointError
 from tissuemodel.config import InferenceConfig, ModelConfig, NetworkConfig, TargetConfig, TrainingConfig
 from tissuemodel.course import Length, Log, Reports
 from tissuemodel.labels import Example
 from tissuemodel.resume import ResumeError, digest_of
+from tissuemodel.saved_model import CheckpointError
 from tissuemodel.state import load_state
 from tissuemodel.training import Trained, prepare, train_network
 from tissuemodel.training_log import Row, TrainingLog

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save as pack
 
 from tissuemodel import state
-from tissuemodel.checkpoint import CheckpointError
+from tissuemodel.saved_model import CheckpointError
 from tissuemodel.state import TrainingState, load_state, save_state
 
 STATE = TrainingState(

@@ -13,13 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tissuemodel.checkpoint import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from tissuemodel.checkpoint import load_checkpoint, save_checkpoint
+from tissuemodel.saved_model import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
 from tissuemodel.state import load_state, save_state
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -30,8 +30,8 @@ from tissuebridge.cli.console import (
     each_image,
     forget_journal,
     given_token,
-    load_starter,
     print_json,
+    read_starter,
     refuse_failures,
 )
 from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
@@ -40,12 +40,17 @@ from tissuebridge.errors import UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
+from tissuebridge.predictor.agreement import Compared
+from tissuebridge.predictor.base import Predictor
+from tissuebridge.predictor.on_demand import OnDemand
+from tissuebridge.predictor.saved import describe, read_saved
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
 from tissuebridge.project.qupath_project import QuPathProject
 from tissuebridge.project.source import open_source
 from tissuebridge.starter import starter_folder
 from tissuebridge.training import check_writable
+from tissuemodel.saved_model import CONFIG_FILE, SavedModel
 
 
 def analyse(
@@ -186,15 +191,10 @@ def _analysed(
 @contextmanager
 def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyser]:
     """Analyses in this process; without a folder, with the starter model."""
-    from tissuebridge.predictor.agreement import Compared
-    from tissuebridge.predictor.local import LocalPredictor
-
-    exact = load_starter() if folder is None else LocalPredictor.load(folder)
-    chosen = (
-        exact
-        if (precision, engine) == ("fp32", "torch")
-        else LocalPredictor(exact.checkpoint, precision, engine)
-    )
+    saved = read_starter() if folder is None else read_saved(folder)
+    exact = OnDemand(describe(saved), lambda: _loaded(saved))
+    # What an engine cannot do is told before anything is computed.
+    chosen = exact if (precision, engine) == ("fp32", "torch") else _loaded(saved, precision, engine)
     fast = Compared(chosen, exact) if precision != "fp32" else None
     predictor = fast or chosen
 
@@ -211,6 +211,14 @@ def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyse
         yield analyser
     finally:
         gc.unfreeze()
+
+
+def _loaded(saved: SavedModel, precision: str = "fp32", engine: str = "torch") -> Predictor:
+    from tissuebridge.predictor.local import LocalPredictor
+
+    predictor = LocalPredictor.of(saved, precision, engine)
+    gc.freeze()
+    return predictor
 
 
 @contextmanager
@@ -232,7 +240,7 @@ def _model_key(model: str | None) -> str:
     """What tells one model from another, without loading it: a resumed run has to have the same."""
     folder = starter_folder() if model is None else Path(model)
     try:
-        return hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+        return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
     except OSError:  # told when it is loaded
         return str(folder)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -20,10 +20,9 @@ from tissuebridge import starter
 from tissuebridge.classes import ClassMap
 from tissuebridge.errors import PartialResult, TissuebridgeError, UsageError
 from tissuebridge.model_card import CARD_FILE
+from tissuebridge.predictor.saved import read_saved
 from tissuebridge.project.base import Image, Project
-
-if TYPE_CHECKING:
-    from tissuebridge.predictor.local import LocalPredictor
+from tissuemodel.saved_model import SavedModel
 
 Source = Annotated[
     Path,
@@ -127,24 +126,22 @@ EngineOption = Annotated[
 ]
 
 
-def load_starter() -> LocalPredictor:
-    """The starter model; says that it is used, what for, and where its limits are written.
+def read_starter() -> SavedModel:
+    """Reads the starter model; says that it is used, what for, and where its limits are written.
 
     Raises:
         UsageError: This copy of the package has none.
         ModelError: It is damaged.
     """
-    from tissuebridge.predictor.local import LocalPredictor
-
     folder = starter.starter_folder()
-    predictor = LocalPredictor.load(folder)
-    model, record = predictor.description, predictor.checkpoint.record
-    finds = record.get("description") or ", ".join((*model.region_classes, *model.cell_classes))
+    saved = read_saved(folder)
+    config = saved.config
+    finds = saved.record.get("description") or ", ".join((*config.region_classes, *config.cell_classes))
     say(
-        f"no --model: using the starter model ({finds}; {model.pixel_size_um:g} µm per pixel). "
+        f"no --model: using the starter model ({finds}; {config.pixel_size_um:g} µm per pixel). "
         f"What it is not for: {folder / CARD_FILE}"
     )
-    return predictor
+    return saved
 
 
 def each_image(

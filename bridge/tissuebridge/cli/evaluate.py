@@ -20,8 +20,8 @@ from tissuebridge.cli.console import (
     Source,
     bar,
     class_map,
-    load_starter,
     print_json,
+    read_starter,
     say,
 )
 from tissuebridge.errors import UsageError
@@ -73,13 +73,14 @@ def evaluate(
 ) -> None:
     """Score a model on the annotations of SOURCE; write the scores and a page that shows them."""
     from tissuebridge.predictor.local import LocalPredictor
+    from tissuebridge.predictor.saved import read_saved
     from tissuebridge.report.evaluation import write_evaluation
     from tissuebridge.report.worst import WorstImages
 
     _check_tolerance(tolerance_px, tolerance_um)
     project = open_source(source, pixel_size)
     folder = output or project.default_output.with_name(FOLDER)
-    predictor = load_starter() if model is None else LocalPredictor.load(model)
+    predictor = LocalPredictor.of(read_starter() if model is None else read_saved(model))
     looked_at = evaluation.images_of_split(project, split)
     options = evaluation.EvaluationOptions(
         split=split,

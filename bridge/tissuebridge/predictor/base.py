@@ -26,7 +26,7 @@ class ModelDescription:
         colors: Class name to (red, green, blue).
         pixel_size_um: The pixel size of the model's grid.
         stride: Tile origins and sizes are multiples of it.
-        reach: One-sided reach of the network, measured by gradient.
+        reach: One-sided reach of the network (`NetworkConfig.reach`).
         pad_value: What stands for pixels outside the image (one fixed RGB value).
         cell_diameters_um: Diameter of each cell class, as trained.
         min_distance_um: A peak is the maximum of the disc of this radius; one for each cell class.

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from tissuebridge.errors import ModelError, UsageError
 from tissuebridge.predictor.base import ModelDescription, Prediction
-from tissuemodel.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from tissuemodel.colours import COLOURS_KEY
-from tissuemodel.config import ModelConfig
-from tissuemodel.inference import Inference, has_bfloat16, has_int8, pad_value
+from tissuebridge.predictor.saved import describe, read_saved
+from tissuemodel.checkpoint import Checkpoint, checkpoint_of
+from tissuemodel.inference import Inference, has_bfloat16, has_int8
 from tissuemodel.labels import ChannelStatistics
-from tissuemodel.network import reach
+from tissuemodel.saved_model import CheckpointError, SavedModel
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +57,18 @@ class LocalPredictor:
             ModelError: It is missing, damaged or tampered with.
             UsageError: The engine is not installed.
         """
+        return cls.of(read_saved(folder), precision, engine)
+
+    @classmethod
+    def of(cls, saved: SavedModel, precision: str = "fp32", engine: str = "torch") -> LocalPredictor:
+        """Builds the network of a model that was read.
+
+        Raises:
+            ModelError: The weights do not fit the classes.
+            UsageError: The engine is not installed.
+        """
         try:
-            return cls(load_checkpoint(folder), precision, engine)
+            return cls(checkpoint_of(saved), precision, engine)
         except CheckpointError as error:
             raise ModelError(str(error)) from error
 
@@ -79,37 +88,7 @@ class LocalPredictor:
         bound = copy.copy(self)
         if statistics is not None:
             bound._infer = self._infer.for_image(statistics)
-            bound._description = replace(self._description, pad_value=pad_value(bound._infer.config))
+            bound._description = replace(self._description, pad_value=bound._infer.config.pad_value)
         if squares is not None:
             bound._infer = bound._infer.quantised(squares)
         return bound
-
-
-def describe(checkpoint: Checkpoint) -> ModelDescription:
-    """What the engine must know of a checkpoint."""
-    config, inference = checkpoint.config, checkpoint.config.inference
-    return ModelDescription(
-        name=checkpoint.name,
-        digest=checkpoint.digest,
-        region_classes=config.region_classes,
-        cell_classes=config.cell_classes,
-        colors=dict(config.colors),
-        pixel_size_um=config.pixel_size_um,
-        stride=config.network.stride,
-        reach=reach(len(config.network.widths), _fuses(config)),
-        pad_value=pad_value(config),
-        cell_diameters_um=config.targets.diameters_um,
-        min_distance_um=inference.min_distance_um,
-        thresholds=inference.thresholds,
-        floor=inference.floor,
-        cross_class_radius_um=inference.cross_class_radius_um,
-        mode_filter=inference.mode_filter,
-        normalises_each_image=config.normalisation == "image",
-        usual_colours=str(checkpoint.record.get(COLOURS_KEY, "")),
-    )
-
-
-def _fuses(config: ModelConfig) -> bool:
-    """Whether maps of coarser scales take part in what the network says."""
-    regions, cells = config.inference.fusion, config.inference.cell_fusion
-    return bool((config.region_classes and regions) or (config.cell_classes and cells))

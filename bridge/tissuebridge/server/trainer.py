@@ -30,14 +30,14 @@ from tissuebridge.server.training_job import JobOrder
 from tissuebridge.server.training_sets import TrainingSet
 from tissuebridge.training import LOG_FILE as COURSE_FILE
 from tissuebridge.training import STATE_FILE
+from tissuemodel.saved_model import CONFIG_FILE, WEIGHTS_FILE
 
 _log = logging.getLogger(__name__)
 
 LOG_FILE: Final = "job.log"
 STOP_S: Final = 30.0
 """So long a training may take for its last step when the server ends."""
-_MODEL_FILES: Final = ("model.safetensors", "model.json", SPLITS_FILE, CARD_FILE, COURSE_FILE)
-"""The first two are `tissuemodel.checkpoint`'s, which takes torch to import."""
+_MODEL_FILES: Final = (WEIGHTS_FILE, CONFIG_FILE, SPLITS_FILE, CARD_FILE, COURSE_FILE)
 
 
 class Job:
@@ -257,7 +257,7 @@ class Trainer:
     def _put_aside(self, model: Path) -> None:
         if not model.exists():
             return
-        weights = json.loads((model / "model.json").read_bytes()).get("weights_sha256", "unknown")
+        weights = json.loads((model / CONFIG_FILE).read_bytes()).get("weights_sha256", "unknown")
         older = self._place / "older" / f"{model.name}-{weights[:16]}"
         older.parent.mkdir(exist_ok=True)
         if older.exists():

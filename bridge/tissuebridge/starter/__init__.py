@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tissuebridge.errors import UsageError
+from tissuemodel.saved_model import CONFIG_FILE
 
 STARTER_NAME: Final = "starter"
 """What a server calls it."""
@@ -22,7 +23,7 @@ def starter_folder() -> Path:
         UsageError: This copy of the package has none.
     """
     folder = Path(str(resources.files(__name__)))
-    if not (folder / "model.json").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise UsageError(
             "this installation has no starter model; name a folder that `tissuebridge train` wrote with --model DIR"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,20 @@ def test_two_workers_write_the_same_files_as_one_process(
 ) -> None:
     assert results(run(source, tmp_path, "--workers", "2")) == straight
     assert len(straight) == 2 * IMAGES
+
+
+def test_the_process_that_writes_what_workers_computed_loads_no_network(source: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from tissuebridge.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    asked = ["analyse", str(source), "--pixel-size", "0.5", "--output", str(tmp_path), "--workers", "2"]
+
+    found = subprocess.run([sys.executable, "-c", script, *asked], capture_output=True, text=True, check=True)
+
+    assert found.stdout.splitlines() == [
+        *(str(tmp_path / f"case {number}.geojson") for number in range(IMAGES)),
+        "False",
+    ]
 
 
 def test_killed_workers_are_replaced_and_nothing_is_missing(
