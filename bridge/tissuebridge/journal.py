@@ -5,6 +5,7 @@ the whole label map and all candidates go out. A folder per image::
 
     header.json     everything that decides the bytes of the strips
     000012.strip    labels and peaks of strip 12, its own length and sha256 inside
+    agreement.json  of a network in reduced precision, how far it agreed with full precision
 
 A journal is derived data: where it does not fit the analysis that is asked for, or is damaged, it is computed
 anew. The same analysis writes the same bytes: there are no times, names of machines or paths inside.
@@ -43,6 +44,7 @@ ON_DISK_FROM_PX: Final = 2**29
 _MAGIC: Final = b"TBSTRIP\n"
 _DIGEST_BYTES: Final = 32
 _LENGTH_BYTES: Final = 4
+_AGREEMENT: Final = "agreement.json"
 _STRIP_NAME: Final = re.compile(r"\d{6}\.strip")
 
 
@@ -120,6 +122,25 @@ class Journal:
             file.write(content)
         if strip in self._missing:
             self._missing.remove(strip)
+
+    @property
+    def agreement(self) -> str:
+        """What `keep_agreement` kept; "" where that was nothing, or of another analysis."""
+        with suppress(ValueError, KeyError, TypeError):
+            kept = json.loads(_bytes_of(self._folder / _AGREEMENT) or b"{}")
+            if kept["journal"] == self._header_digest:
+                return str(kept["agreement"])
+        return ""
+
+    def keep_agreement(self, told: str) -> None:
+        """Keeps what was measured, for whoever reads the journal: seldom the process that fills it.
+
+        Raises:
+            StorageError: It could not be written.
+        """
+        content = json.dumps({"journal": self._header_digest, "agreement": told})
+        with atomic_write(self._folder / _AGREEMENT) as file:
+            file.write(content.encode())
 
     def read(self, strip: int) -> StripResult:
         """A strip that was written.

@@ -25,6 +25,7 @@ from tissuebridge.analysis import Analysis, Cells, Summary, cells_of, write_labe
 from tissuebridge.drawn_area import drawn_region
 from tissuebridge.errors import AnnotationError, UsageError
 from tissuebridge.journal import Journal
+from tissuebridge.predictor.agreement import Compared
 from tissuebridge.predictor.base import ModelDescription, Predictor
 from tissuebridge.project.base import Image, PixelSource
 from tissuebridge.project.glass import LEAST_PX, glass_blocks
@@ -86,6 +87,7 @@ def analyse(
     predictor: Predictor,
     *,
     journal_dir: Path,
+    exact: Predictor | None = None,
     options: AnalysisOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -97,6 +99,8 @@ def analyse(
         predictor: The network; called from the calling thread only.
         journal_dir: A folder for this image alone; an interrupted analysis with the same parameters resumes
             there.
+        exact: Where the network computes in a reduced precision, the same in full precision: it is asked about the
+            first tiles, too, and `Summary.agreement` tells how far they agree.
         options: What to analyse and how; the defaults of `AnalysisOptions` if None.
         progress: Called with (tiles done, tiles in all), from the calling thread.
         cancelled: Asked before every call of the network; True stops the analysis.
@@ -114,7 +118,13 @@ def analyse(
     """
     chosen = options or AnalysisOptions()
     computed = compute(
-        image, predictor, journal_dir=journal_dir, options=chosen, progress=progress, cancelled=cancelled
+        image,
+        predictor,
+        journal_dir=journal_dir,
+        exact=exact,
+        options=chosen,
+        progress=progress,
+        cancelled=cancelled,
     )
     return _concluded(image, predictor.description, computed, chosen)
 
@@ -128,12 +138,14 @@ class Computed:
         journal: Has all strips, or those of the part.
         tiles: Tiles that had something to analyse.
         warnings: As in `Summary`.
+        agreement: As in `Summary`.
     """
 
     work: Work
     journal: Journal
     tiles: int
     warnings: tuple[str, ...]
+    agreement: str
 
 
 def compute(
@@ -141,6 +153,7 @@ def compute(
     predictor: Predictor,
     *,
     journal_dir: Path,
+    exact: Predictor | None = None,
     options: AnalysisOptions,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -152,6 +165,7 @@ def compute(
         image: As for `analyse`, like all the others.
         predictor: The network.
         journal_dir: A folder for this image alone.
+        exact: Asked for the first part alone.
         options: What to analyse and how.
         progress: Called with (tiles done, tiles in all).
         cancelled: Asked before every call of the network.
@@ -162,6 +176,8 @@ def compute(
     """
     check_options(options)
     model = predictor.description
+    compared = Compared(predictor, exact) if exact is not None and part[0] == 0 else None
+    predictor = compared or predictor
     with BlockCache(image.open_pixels()) as source:
         grid = grid_of(source.levels, image.pixel_size_um, model.pixel_size_um)
         area = analysed_area(image, grid, _without_glass(source, grid, options, cancelled or _never))
@@ -182,7 +198,9 @@ def compute(
         tiles = compute_missing(
             work, NetworkTiles(predictor), journal, progress or _silent, cancelled or _never, part
         )
-    return Computed(work, journal, tiles, warnings)
+        if compared is not None and (told := compared.told()):
+            journal.keep_agreement(told)
+    return Computed(work, journal, tiles, warnings, journal.agreement)
 
 
 def _without_glass(
@@ -282,7 +300,8 @@ def _concluded(
     found = _above_threshold(candidates, model)
     stays = _outdone_by_none(found, model)
     result = Found(journal.labels(), candidates, found.take(stays), int((~stays).sum()), tiles, warnings)
-    return analysis_of(image, model, computed.work, result, options)
+    analysis = analysis_of(image, model, computed.work, result, options)
+    return replace(analysis, summary=replace(analysis.summary, agreement=computed.agreement))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

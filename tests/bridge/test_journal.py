@@ -64,6 +64,25 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert np.array_equal(journal.candidates().xy, everything.xy)
 
 
+def test_an_agreement_is_kept_for_its_own_analysis(tmp_path: Path) -> None:
+    assert filled(tmp_path).agreement == ""
+
+    Journal.open(tmp_path, PLAN, 2, DECIDES).keep_agreement("bf16 against fp32 on 2 tiles: as the µ says")
+
+    assert Journal.open(tmp_path, PLAN, 2, DECIDES).agreement == "bf16 against fp32 on 2 tiles: as the µ says"
+    assert Journal.open(tmp_path, PLAN, 2, DECIDES | {"model": "another"}).agreement == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[[", b"{}", b"null", b"[1]", b'{"journal": 1}'])
+def test_a_damaged_agreement_is_none(tmp_path: Path, content: bytes) -> None:
+    journal = filled(tmp_path)
+    (tmp_path / "agreement.json").write_bytes(content)
+
+    assert journal.agreement == ""
+    journal.keep_agreement("told")
+    assert journal.agreement == "told"
+
+
 def test_a_large_label_map_stays_on_the_disk_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

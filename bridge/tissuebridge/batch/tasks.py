@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import shapely
 
@@ -14,12 +14,11 @@ from tissuebridge import pipeline
 from tissuebridge.errors import UsageError
 from tissuebridge.objects import PathObject
 from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions
+from tissuebridge.predictor.base import Predictor
+from tissuebridge.predictor.on_demand import OnDemand
+from tissuebridge.predictor.saved import describe, read_saved
 from tissuebridge.project.base import Image, ImageIdentity, PixelSource
 from tissuebridge.project.source import open_source
-
-if TYPE_CHECKING:
-    from tissuebridge.predictor.local import LocalPredictor
-
 
 PART_PX: Final = 2**30
 """Images of more pixels are computed in parts of about so many: a lung slide (2e10) by up to 19 workers at once."""
@@ -126,11 +125,12 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
         skip_glass=task.skip_glass,
         region_of_interest=shapely.from_wkb(bytes.fromhex(task.region)) if task.region else None,
     )
-    predictor = _model(task.model, task.precision, task.engine)
+    predictor, exact = _models(task.model, task.precision, task.engine)
     pipeline.compute(
         _Bare(found[0]),
         predictor,
         journal_dir=Path(task.journal),
+        exact=exact,
         options=options,
         progress=progress,
         part=(task.part, task.parts),
@@ -138,11 +138,13 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str, precision: str, engine: str) -> LocalPredictor:
-    """The model; a process that computes many images loads it once."""
+def _models(folder: str, precision: str, engine: str) -> tuple[Predictor, Predictor | None]:
+    """The model, and for a reduced precision the exact one; a process that computes many images loads them once."""
     from tissuebridge.predictor.local import LocalPredictor
 
-    return LocalPredictor.load(Path(folder), precision, engine)
+    saved = read_saved(Path(folder))
+    exact = None if precision == "fp32" else OnDemand(describe(saved), lambda: LocalPredictor.of(saved))
+    return LocalPredictor.of(saved, precision, engine), exact
 
 
 class _Bare:

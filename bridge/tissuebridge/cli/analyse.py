@@ -6,7 +6,6 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -40,7 +39,6 @@ from tissuebridge.errors import UsageError
 from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
-from tissuebridge.predictor.agreement import Compared
 from tissuebridge.predictor.base import Predictor
 from tissuebridge.predictor.on_demand import OnDemand
 from tissuebridge.predictor.saved import describe, read_saved
@@ -145,7 +143,7 @@ def analyse(
     results, run = output or project.default_output, uuid4().hex
     check_writable(results)
     with (
-        # Workers first: they load the network while this process does.
+        # Workers first: they load the network while this process makes itself ready.
         ahead.of(
             [(image, _journal(results, image)) for image in project.images],
             lambda image: asked.options(image, run),
@@ -195,15 +193,14 @@ def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyse
     exact = OnDemand(describe(saved), lambda: _loaded(saved))
     # What an engine cannot do is told before anything is computed.
     chosen = exact if (precision, engine) == ("fp32", "torch") else _loaded(saved, precision, engine)
-    fast = Compared(chosen, exact) if precision != "fp32" else None
-    predictor = fast or chosen
+    against = exact if precision != "fp32" else None
 
     def analyser(
         image: Image, journal: Path, options: AnalysisOptions, step: Callable[..., None]
     ) -> Analysis:
-        found = pipeline.analyse(image, predictor, journal_dir=journal, options=options, progress=step)
-        agreement = fast.told() if fast else ""
-        return replace(found, summary=replace(found.summary, agreement=agreement)) if agreement else found
+        return pipeline.analyse(
+            image, chosen, journal_dir=journal, exact=against, options=options, progress=step
+        )
 
     # What is loaded by now stays: to look through it for garbage again and again was a quarter of writing objects.
     gc.freeze()

@@ -112,7 +112,7 @@ def into_project(
     check_identities(chosen)
     with (
         open_run(project, uuid4().hex, COMMAND, decides=decides) as run,
-        # Workers first: they load the network while this process does.
+        # Workers first: they load the network while this process makes itself ready.
         ahead.of(
             [(image, run.journal(image)) for image in chosen if not run.is_done(image)],
             lambda image: asked.options(image, run.run_id),

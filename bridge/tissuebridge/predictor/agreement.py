@@ -71,13 +71,11 @@ class Compared:
         return bound
 
     def told(self) -> str:
-        """What was measured, in words; counting begins anew. "" where no tile was looked at."""
+        """What was measured, in words; "" where no tile was looked at."""
         counts = self._counts
         if not counts.tiles:
             return ""
         parts = [f"{100 * counts.same / counts.pixels:.2f} % of the labels agree"] if counts.pixels else []
         if self.description.cell_classes:
             parts.append(f"scores of cells differ by up to {counts.heat:.3f}")
-        text = f"{self.description.precision} against fp32 on {counts.tiles} tiles: {', '.join(parts)}"
-        self._counts = _Counts()
-        return text
+        return f"{self.description.precision} against fp32 on {counts.tiles} tiles: {', '.join(parts)}"
