@@ -25,6 +25,7 @@ from tissuebridge.splits import SplitOptions, write_splits
 from tissuebridge.tiles import halo_px
 from tissuebridge.training_record import record_of
 from tissuebridge.training_set import CELL_DIAMETER_UM, MIN_DISTANCE_UM, TrainingSet, build_training_set
+from tissuemodel.config import NetworkConfig
 from tissuemodel.saved_model import CONFIG_FILE, CheckpointError
 
 if TYPE_CHECKING:
@@ -160,7 +161,6 @@ def found_for(project: Project, options: TrainingOptions, progress: Progress) ->
 
 def _gap_px(options: TrainingOptions) -> int:
     """How far the network looks: nearer to what it learnt from it has seen what it is validated on."""
-    from tissuemodel.config import NetworkConfig
     from tissuemodel.training import PRESETS
 
     widths = options.settings.get("network", {}).get("widths", ())

@@ -38,7 +38,7 @@ class NetworkConfig:
         """How many pixels away an input pixel can still change an output pixel: the halo of tiles follows from it.
 
         Each level doubles what the levels below it reach, and its own convolutions add 7. Coarser scales, where they
-        are fused, look no farther than the finest. Tests measure it on networks of all depths.
+        are fused, look no farther than the finest. Tests measure it on networks of two to six levels.
 
         >>> NetworkConfig().reach, NetworkConfig((16, 32, 64, 128)).reach
         (137, 65)

@@ -119,20 +119,38 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_bounded(path: Path, limit: int, what: str, *, missing: str, too_large: str) -> bytes:
+    """A file of at most so many bytes.
+
+    Args:
+        path: Of the file.
+        limit: Bytes.
+        what: What may have no more of them, for messages.
+        missing: The cure where it cannot be read.
+        too_large: The cure where it has more.
+
+    Raises:
+        CheckpointError: It cannot be read, or has more.
+    """
     try:
         size = path.stat().st_size
         content = path.read_bytes() if size <= limit else b""
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
-            f"{path}: cannot be read ({reason}); --model wants a folder that `train` wrote"
-        ) from error
+        raise CheckpointError(f"{path}: cannot be read ({reason}); {missing}") from error
     if size > limit:
-        raise CheckpointError(
-            f"{path}: {size} bytes, more than the {limit} a model may have; copy the model again"
-        )
+        raise CheckpointError(f"{path}: {size} bytes, more than the {limit} {what} may have; {too_large}")
     return content
+
+
+def _read(path: Path, limit: int) -> bytes:
+    return read_bounded(
+        path,
+        limit,
+        "a model",
+        missing="--model wants a folder that `train` wrote",
+        too_large="copy the model again",
+    )
 
 
 def _check(path: Path, config: ModelConfig) -> None:

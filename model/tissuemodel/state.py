@@ -19,7 +19,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from tissuemodel.atomic import sweep, whole_file
-from tissuemodel.saved_model import CheckpointError
+from tissuemodel.saved_model import CheckpointError, read_bounded
 
 FORMAT: Final = "tissuebridge training state 1"
 MAX_STATE_BYTES: Final = 4 << 30
@@ -70,7 +70,13 @@ def load_state(path: Path) -> TrainingState:
     Raises:
         CheckpointError: The file is missing, too large, truncated, damaged, no training state, or holds NaN.
     """
-    content = _read(path)
+    content = read_bounded(
+        path,
+        MAX_STATE_BYTES,
+        "a training state",
+        missing="there is nothing to resume: train from the start",
+        too_large=_CURE,
+    )
     try:
         header = _metadata(content)
         about, sha256 = header["about"], header["sha256"]
@@ -83,22 +89,6 @@ def load_state(path: Path) -> TrainingState:
     if broken := _not_finite(tensors):
         raise CheckpointError(f"{path}: {broken} holds NaN or infinity; {_CURE}")
     return TrainingState(tensors, plain)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_STATE_BYTES else b""
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
-            f"{path}: cannot be read ({reason}); there is nothing to resume: train from the start"
-        ) from error
-    if size > MAX_STATE_BYTES:
-        raise CheckpointError(
-            f"{path}: {size} bytes, more than the {MAX_STATE_BYTES} a training state may have; {_CURE}"
-        )
-    return content
 
 
 def _metadata(content: bytes) -> dict[str, str]:

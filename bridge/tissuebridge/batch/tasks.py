@@ -15,8 +15,8 @@ from tissuebridge.errors import UsageError
 from tissuebridge.objects import PathObject
 from tissuebridge.pipeline import DEFAULT_TILE_SIZE, AnalysisOptions
 from tissuebridge.predictor.base import Predictor
-from tissuebridge.predictor.on_demand import OnDemand
-from tissuebridge.predictor.saved import describe, read_saved
+from tissuebridge.predictor.on_demand import predictors
+from tissuebridge.predictor.saved import read_saved
 from tissuebridge.project.base import Image, ImageIdentity, PixelSource
 from tissuebridge.project.source import open_source
 
@@ -140,11 +140,7 @@ def compute(task: Task, progress: Callable[[int, int], None] | None = None) -> N
 @lru_cache(maxsize=1)
 def _models(folder: str, precision: str, engine: str) -> tuple[Predictor, Predictor | None]:
     """The model, and for a reduced precision the exact one; a process that computes many images loads them once."""
-    from tissuebridge.predictor.local import LocalPredictor
-
-    saved = read_saved(Path(folder))
-    exact = None if precision == "fp32" else OnDemand(describe(saved), lambda: LocalPredictor.of(saved))
-    return LocalPredictor.of(saved, precision, engine), exact
+    return predictors(read_saved(Path(folder)), precision, engine)
 
 
 class _Bare:

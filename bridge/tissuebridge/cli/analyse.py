@@ -26,11 +26,11 @@ from tissuebridge.cli.console import (
     Server,
     Source,
     bar,
+    chosen_model,
     each_image,
     forget_journal,
     given_token,
     print_json,
-    read_starter,
     refuse_failures,
 )
 from tissuebridge.cli.project_analyse import Analyser, Asked, ProjectOptions, into_project
@@ -40,8 +40,7 @@ from tissuebridge.geojson_write import refuse_a_persons_file, write_objects
 from tissuebridge.memory import core_for, machine_memory
 from tissuebridge.pipeline import Analysis, AnalysisOptions, write_label_map
 from tissuebridge.predictor.base import Predictor
-from tissuebridge.predictor.on_demand import OnDemand
-from tissuebridge.predictor.saved import describe, read_saved
+from tissuebridge.predictor.on_demand import load, predictors
 from tissuebridge.project.base import Image
 from tissuebridge.project.folder import result_path
 from tissuebridge.project.qupath_project import QuPathProject
@@ -189,17 +188,13 @@ def _analysed(
 @contextmanager
 def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyser]:
     """Analyses in this process; without a folder, with the starter model."""
-    saved = read_starter() if folder is None else read_saved(folder)
-    exact = OnDemand(describe(saved), lambda: _loaded(saved))
-    # What an engine cannot do is told before anything is computed.
-    chosen = exact if (precision, engine) == ("fp32", "torch") else _loaded(saved, precision, engine)
-    against = exact if precision != "fp32" else None
+    predictor, exact = predictors(chosen_model(folder), precision, engine, _load)
 
     def analyser(
         image: Image, journal: Path, options: AnalysisOptions, step: Callable[..., None]
     ) -> Analysis:
         return pipeline.analyse(
-            image, chosen, journal_dir=journal, exact=against, options=options, progress=step
+            image, predictor, journal_dir=journal, exact=exact, options=options, progress=step
         )
 
     # What is loaded by now stays: to look through it for garbage again and again was a quarter of writing objects.
@@ -210,10 +205,8 @@ def _local(folder: Path | None, precision: str, engine: str) -> Iterator[Analyse
         gc.unfreeze()
 
 
-def _loaded(saved: SavedModel, precision: str = "fp32", engine: str = "torch") -> Predictor:
-    from tissuebridge.predictor.local import LocalPredictor
-
-    predictor = LocalPredictor.of(saved, precision, engine)
+def _load(saved: SavedModel, precision: str, engine: str) -> Predictor:
+    predictor = load(saved, precision, engine)
     gc.freeze()
     return predictor
 

@@ -126,13 +126,15 @@ EngineOption = Annotated[
 ]
 
 
-def read_starter() -> SavedModel:
-    """Reads the starter model; says that it is used, what for, and where its limits are written.
+def chosen_model(folder: Path | None) -> SavedModel:
+    """Reads a model; without a folder the starter model, and says that it is used, what for, and where its limits are.
 
     Raises:
-        UsageError: This copy of the package has none.
-        ModelError: It is damaged.
+        UsageError: This copy of the package has no starter model.
+        ModelError: The model is missing, damaged or tampered with.
     """
+    if folder is not None:
+        return read_saved(folder)
     folder = starter.starter_folder()
     saved = read_saved(folder)
     config = saved.config

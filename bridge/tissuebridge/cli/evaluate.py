@@ -19,9 +19,9 @@ from tissuebridge.cli.console import (
     PixelSize,
     Source,
     bar,
+    chosen_model,
     class_map,
     print_json,
-    read_starter,
     say,
 )
 from tissuebridge.errors import UsageError
@@ -73,14 +73,13 @@ def evaluate(
 ) -> None:
     """Score a model on the annotations of SOURCE; write the scores and a page that shows them."""
     from tissuebridge.predictor.local import LocalPredictor
-    from tissuebridge.predictor.saved import read_saved
     from tissuebridge.report.evaluation import write_evaluation
     from tissuebridge.report.worst import WorstImages
 
     _check_tolerance(tolerance_px, tolerance_um)
     project = open_source(source, pixel_size)
     folder = output or project.default_output.with_name(FOLDER)
-    predictor = LocalPredictor.of(read_starter() if model is None else read_saved(model))
+    predictor = LocalPredictor.of(chosen_model(model))
     looked_at = evaluation.images_of_split(project, split)
     options = evaluation.EvaluationOptions(
         split=split,

@@ -12,8 +12,8 @@ from tissuebridge.cli.console import (
     EngineOption,
     Precision,
     PrecisionOption,
+    chosen_model,
     print_json,
-    read_starter,
     say,
 )
 from tissuebridge.errors import UsageError
@@ -57,7 +57,7 @@ def serve(
 
     models = {}
     if not model:
-        models[STARTER_NAME] = LocalPredictor.of(read_starter(), precision.value, engine.value)
+        models[STARTER_NAME] = LocalPredictor.of(chosen_model(None), precision.value, engine.value)
     for folder in model or ():
         name = folder.resolve().name.lower()
         if name in models:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tissuebridge.predictor.base import ModelDescription, Prediction, Predictor
+from tissuebridge.predictor.saved import describe
 from tissuemodel.labels import ChannelStatistics
+from tissuemodel.saved_model import SavedModel
+
+Load: TypeAlias = Callable[[SavedModel, str, str], Predictor]
+"""Loads a model in a precision, by an engine."""
 
 
 class OnDemand:
@@ -51,3 +57,33 @@ class OnDemand:
     @cached_property
     def _loaded(self) -> Predictor:
         return self._load()
+
+
+def load(saved: SavedModel, precision: str, engine: str) -> Predictor:
+    """Loads a model into this process, and torch with it; see `tissuebridge.predictor.local.LocalPredictor`."""
+    from tissuebridge.predictor.local import LocalPredictor
+
+    return LocalPredictor.of(saved, precision, engine)
+
+
+def predictors(
+    saved: SavedModel, precision: str, engine: str, load: Load = load
+) -> tuple[Predictor, Predictor | None]:
+    """What to ask about images, and what to compare it with.
+
+    Args:
+        saved: The model.
+        precision: As for `tissuebridge.predictor.local.LocalPredictor`.
+        engine: Likewise.
+        load: Called at most once for each of the two.
+
+    Returns:
+        The model as it was asked for, and, in a reduced precision, the exact one.
+
+    Raises:
+        UsageError: The engine is not installed, or does not compute in this precision.
+    """
+    exact = OnDemand(describe(saved), lambda: load(saved, "fp32", "torch"))
+    # What an engine cannot do is told before anything is computed.
+    chosen = exact if (precision, engine) == ("fp32", "torch") else load(saved, precision, engine)
+    return chosen, exact if precision != "fp32" else None
